@@ -1,0 +1,1 @@
+"""alflow makes the data set and the neural-network potential together, by itself."""

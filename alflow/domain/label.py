@@ -1,0 +1,170 @@
+"""Levels of theory, evaluations, failures and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from alflow.domain.identity import canonical_json, content_id
+from alflow.domain.structure import FloatArray, Structure, frozen_array
+
+__all__ = ["Evaluation", "Failure", "FailureKind", "Label", "Level", "Outcome", "Reference"]
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A level of theory: which engine, with which settings. What makes two labels comparable.
+
+    Attributes:
+        engine: Name of the reference that computes it, such as ``"pyscf"`` or ``"morse"``.
+        settings: Everything that changes the result, fully resolved (no defaults left to guess), as plain JSON
+            values. Physical settings carry their unit in the key.
+
+    Examples:
+        >>> a = Level("pyscf", {"functional": "pbe", "basis": "def2-svp"})
+        >>> a.id == Level("pyscf", {"basis": "def2-svp", "functional": "pbe"}).id
+        True
+    """
+
+    engine: str
+    settings: Mapping[str, Any]
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of engine and settings, 64 hexadecimal characters."""
+        return content_id("level", {"engine": self.engine, "settings": dict(self.settings)})
+
+    def to_json(self) -> str:
+        """Canonical JSON of engine and settings."""
+        return canonical_json({"engine": self.engine, "settings": dict(self.settings)})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Level) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Energy and forces of one structure, from anything that can give them.
+
+    Attributes:
+        energy: Potential energy, eV, as computed (no baseline removed).
+        forces: Force on each atom, the exact −∂E/∂r, eV/Å, shape (atom, 3).
+        stress: Cauchy stress, eV/Å³, shape (3, 3), positive under tension; None for molecules.
+        diagnostics: Further numbers worth keeping (SCF cycles, gradient norm, gap …); finite JSON values, unit in
+            the key.
+
+    Raises:
+        ValueError: A number is not finite or a shape is wrong.
+    """
+
+    energy: float
+    forces: FloatArray
+    stress: FloatArray | None = None
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        forces = frozen_array(self.forces)
+        if forces.ndim != 2 or forces.shape[1] != 3:
+            raise ValueError(f"Forces have shape (atom, 3); found {forces.shape}.")
+        stress = None if self.stress is None else frozen_array(self.stress)
+        if stress is not None and stress.shape != (3, 3):
+            raise ValueError(f"Stress has shape (3, 3); found {stress.shape}.")
+        finite = np.isfinite(self.energy) and np.isfinite(forces).all()
+        if not finite or (stress is not None and not np.isfinite(stress).all()):
+            raise ValueError("Energy, forces and stress must be finite numbers.")
+        object.__setattr__(self, "energy", float(self.energy))
+        object.__setattr__(self, "forces", forces)
+        object.__setattr__(self, "stress", stress)
+
+    @property
+    def max_force(self) -> float:
+        """Largest force on any atom, eV/Å."""
+        return float(np.linalg.norm(self.forces, axis=1).max())
+
+
+class FailureKind(StrEnum):
+    """Classes of failure.
+
+    The first six are physics or resources and count against a label's attempts; the last three are the machinery's
+    fault: a lost worker or scheduler is free, a bug pauses the campaign.
+    """
+
+    SCF_FAIL = "SCF_FAIL"
+    TIMEOUT = "TIMEOUT"
+    OOM = "OOM"
+    CRASH = "CRASH"
+    NON_FINITE = "NON_FINITE"
+    REJECTED = "REJECTED"
+    WORKER_LOST = "WORKER_LOST"
+    SCHEDULER_LOST = "SCHEDULER_LOST"
+    BUG = "BUG"
+
+    @property
+    def counts(self) -> bool:
+        """Whether this failure uses up one of the label's attempts."""
+        return self not in (FailureKind.WORKER_LOST, FailureKind.SCHEDULER_LOST, FailureKind.BUG)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A calculation that gave no usable result, as a value.
+
+    Attributes:
+        kind: The class of failure.
+        message: One sentence: what happened.
+        diagnostics: Numbers that help to understand it; plain JSON values.
+    """
+
+    kind: FailureKind
+    message: str
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome = Evaluation | Failure
+"""What a reference returns: a result, or the reason why there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A stored evaluation by a reference.
+
+    Attributes:
+        structure: What was computed.
+        level: At which level of theory.
+        evaluation: The result.
+        provenance: Who computed it, how and when: versions, host, wall seconds, peak memory, attempt; JSON values.
+    """
+
+    structure: Structure
+    level: Level
+    evaluation: Evaluation
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The pair (structure id, level id): never computed twice."""
+        return (self.structure.id, self.level.id)
+
+
+class Reference(Protocol):
+    """What makes labels. Satisfied by PySCF, by the toy references, and by any object of the user's own.
+
+    A reference must be picklable: every label is computed in a process of its own.
+    """
+
+    @property
+    def level(self) -> Level:
+        """The level of theory of every label this reference makes."""
+        ...
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        """Compute energy and forces; a failure of physics is returned, never raised."""
+        ...
