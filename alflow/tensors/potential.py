@@ -7,9 +7,10 @@ from typing import Protocol
 
 import torch
 
-from alflow.tensors.batch import Batch
+from alflow.domain import Evaluation, Structure
+from alflow.tensors.batch import Batch, to_batch
 
-__all__ = ["Potential", "Prediction"]
+__all__ = ["Potential", "PotentialSurface", "Prediction", "as_surface"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +72,40 @@ class Potential(Protocol):
     def predict(self, batch: Batch, stress: bool = False) -> Prediction:
         """Energies and forces of every member for every structure; forces are the exact gradient."""
         ...
+
+
+@dataclass(frozen=True)
+class PotentialSurface:
+    """A potential seen as a surface: one structure in, the members' mean out.
+
+    Attributes:
+        potential: The potential that is asked.
+    """
+
+    potential: Potential
+
+    def evaluate(self, structure: Structure) -> Evaluation:
+        """Evaluate one structure.
+
+        Returns:
+            Mean energy and forces over the members, the stress of a periodic structure, and as diagnostics
+            ``disagreement_ev_ang`` (of the frame), ``energy_std_ev`` and ``forces_std_ev_ang`` (root mean square over
+            members of the force on each atom, shape (atom, 3)); the last two divide by members − 1.
+        """
+        batch = to_batch([structure], self.potential.dtype)
+        prediction = self.potential.predict(batch, stress=structure.is_periodic)
+        forces = prediction.forces[:, 0].to(torch.float64)
+        many = self.potential.n_members > 1
+        spread = forces.std(dim=0) if many else torch.zeros_like(forces[0])
+        diagnostics = {
+            "disagreement_ev_ang": float(prediction.disagreement()[0]),
+            "energy_std_ev": float(prediction.energies[:, 0].std()) if many else 0.0,
+            "forces_std_ev_ang": spread.tolist(),
+        }
+        stress = None if prediction.stress is None else prediction.stress.mean(dim=0)[0].to(torch.float64).numpy()
+        return Evaluation(float(prediction.energy[0]), forces.mean(dim=0).numpy(), stress, diagnostics)
+
+
+def as_surface(potential: Potential) -> PotentialSurface:
+    """Ask a learned potential like any other surface: numpy in, numpy out, one structure at a time."""
+    return PotentialSurface(potential)

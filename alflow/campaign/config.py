@@ -1,0 +1,188 @@
+"""The configuration of a campaign: plain fields, units in their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from alflow.domain.config import ClosedModel, explain
+from alflow.domain.learning_config import ModelConfig, TrainingConfig
+from alflow.errors import ConfigError
+from alflow.reference.config import PyscfConfig, ReferenceConfig
+
+__all__ = ["CampaignConfig", "available_cores", "check_resources", "load_config", "parse_config"]
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class CampaignConfig(ClosedModel):
+    """Everything a campaign is told. Only ``structures`` has no default.
+
+    Attributes:
+        structures: File with the starting geometry or geometries, any format ASE reads.
+        name: Name of the campaign in the database.
+        database: File (SQLite, in the folder you stand in unless a path is given) or URL (PostgreSQL).
+        charge: Total charge of every structure, e.
+        multiplicity: Spin multiplicity 2S + 1 of every structure.
+        reference: What makes the labels: PySCF, or a toy.
+        temperature_k: Temperature of the walkers, K.
+        timestep_fs: Time step of the dynamics, fs.
+        friction_per_ps: Langevin friction, 1/ps.
+        ensemble: ``nvt`` (Langevin) or ``nve`` (velocity Verlet).
+        walkers: Number of walkers.
+        segment_steps: Longest stretch a group of walkers runs in one task, steps.
+        label_budget: Labels the campaign may spend, audit labels included.
+        initial_labels: Labels made of rattled starting frames before the first committee.
+        labels_per_generation: New labels that start the next training.
+        target_force_error_ev_ang: Mean absolute error of a force component, eV/Å, at which the campaign may stop.
+        threshold_ev_ang: Disagreement that pauses a walker, eV/Å; by default derived from the target.
+        audit_fraction: Share of the label budget spent on unflagged frames drawn at random.
+        audit_minimum: Audit labels needed before the stop rule may end the campaign.
+        quiet_ps: The campaign ends when its walkers together go this long without a flag, ps.
+        flag_spacing_fs: Shortest time between two flags of one walker, fs.
+        duplicate_tolerance_ang: Two frames whose interatomic distances differ by less (r.m.s.) are the same, Å.
+        queue_capacity: Label requests kept waiting; by default as many as there are walkers.
+        cores: Cores to use; by default all of this process's.
+        executor: ``dask`` (parallel, on this machine) or ``inline`` (one task at a time, for tests and debugging).
+        dashboard_address: Where Dask's dashboard listens; loopback only.
+        seed: Seed of everything random.
+        model: The potential.
+        training: How it is trained.
+    """
+
+    structures: str
+    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,79}$")] = "campaign"
+    database: Annotated[str, Field(min_length=1)] = "alflow.db"
+    charge: int = 0
+    multiplicity: Count = 1
+    reference: ReferenceConfig = PyscfConfig(engine="pyscf")
+    temperature_k: Positive = 300.0
+    timestep_fs: Annotated[float, Field(gt=0, le=10)] = 0.5
+    friction_per_ps: Positive = 5.0
+    ensemble: Literal["nvt", "nve"] = "nvt"
+    walkers: Count = 16
+    segment_steps: Annotated[int, Field(ge=10)] = 400
+    label_budget: Annotated[int, Field(ge=4)] = 100
+    initial_labels: Annotated[int, Field(ge=3)] = 8
+    labels_per_generation: Count = 8
+    target_force_error_ev_ang: Positive = 0.05
+    threshold_ev_ang: Positive | None = None
+    audit_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    audit_minimum: Annotated[int, Field(ge=3)] = 10
+    quiet_ps: Positive = 200.0
+    flag_spacing_fs: Annotated[float, Field(ge=0)] = 10.0
+    duplicate_tolerance_ang: Annotated[float, Field(ge=0)] = 0.01
+    queue_capacity: Count | None = None
+    cores: Count | None = None
+    executor: Literal["dask", "inline"] = "dask"
+    dashboard_address: str = "127.0.0.1:8787"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> CampaignConfig:
+        if self.initial_labels >= self.label_budget:
+            raise ValueError(
+                f"initial_labels ({self.initial_labels}) must be smaller than label_budget ({self.label_budget}): "
+                "nothing would be left to learn from dynamics"
+            )
+        if self.model.members < 2:
+            raise ValueError("model.members must be at least 2: one potential cannot disagree with itself")
+        host = self.dashboard_address.rpartition(":")[0]
+        if host not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ValueError(
+                f"dashboard_address must be on loopback, such as '127.0.0.1:8787' (found "
+                f"{self.dashboard_address!r}): the dashboard has no password; use an SSH tunnel to see it from afar"
+            )
+        return self
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at once; each has as many cores as a label has threads."""
+        if self.executor == "inline":
+            return 1
+        cores = self.cores if self.cores is not None else available_cores()
+        return max(1, cores // self.reference.threads)
+
+    @property
+    def capacity(self) -> int:
+        """Label requests kept waiting."""
+        return self.queue_capacity if self.queue_capacity is not None else max(self.walkers, self.initial_labels)
+
+    @property
+    def audit_budget(self) -> int:
+        """Labels set aside for audit frames."""
+        return round(self.audit_fraction * self.label_budget)
+
+
+def check_resources(config: CampaignConfig) -> None:
+    """Refuse a configuration that asks for more than this machine has.
+
+    Raises:
+        ConfigError: More cores than there are, or more threads in a label than there are cores.
+    """
+    available = available_cores()
+    cores = config.cores if config.cores is not None else available
+    if cores > available:
+        raise ConfigError(f"cores: {cores} were asked for and this process may use {available}; lower cores.")
+    if config.reference.threads > cores:
+        raise ConfigError(
+            f"reference.threads: a label of {config.reference.threads} threads does not fit on {cores} cores; "
+            "lower reference.threads or raise cores."
+        )
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def parse_config(data: Mapping[str, Any], what: str = "configuration") -> CampaignConfig:
+    """Build a configuration from a mapping.
+
+    Args:
+        data: Keys and values, as read from YAML or from the database.
+        what: Where it comes from, for the error message.
+
+    Raises:
+        ConfigError: Anything that cannot be used, one sentence per mistake.
+    """
+    try:
+        return CampaignConfig.model_validate(dict(data))
+    except ValidationError as error:
+        raise explain(error, what) from None
+
+
+def load_config(path: Path) -> CampaignConfig:
+    """Read a campaign from a YAML file. ``structures`` is looked up beside that file.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, is not a mapping, or says something impossible.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; expected a campaign in YAML.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text ({error}).") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}.") from None
+    if data is None:
+        raise ConfigError(f"{path}: the file is empty; expected keys such as structures, temperature_k, label_budget.")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected keys and values; found a {type(data).__name__}.")
+    structures = data.get("structures")
+    if isinstance(structures, str) and not Path(structures).is_absolute():
+        data["structures"] = str(path.parent / structures)
+    return parse_config(data, str(path))

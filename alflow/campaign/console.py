@@ -1,0 +1,148 @@
+"""A campaign as a person runs it: with progress on the way, a summary at the end, and the next three commands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from alflow.campaign.config import CampaignConfig
+from alflow.campaign.launch import Ended, resume_campaign, run_campaign
+from alflow.campaign.progress import LiveProgress, LogProgress, progress
+from alflow.campaign.summary import Summary, summarize
+from alflow.domain import Reference
+from alflow.store import Store
+
+__all__ = ["resume", "run", "show_summary", "start_logging"]
+
+log = logging.getLogger("alflow")
+
+
+def run(config: CampaignConfig, reference: Reference | None = None) -> Ended:
+    """Run a campaign to its end, with progress and a summary; continue it if it was begun before.
+
+    Args:
+        config: What to do.
+        reference: An object of your own that makes the labels, instead of ``config.reference``.
+
+    Raises:
+        InputError: Something cannot be used; the message says what to change. Nothing was run.
+        CampaignLocked: The campaign is being run by another process, which the message names.
+    """
+    return _shown(lambda display: run_campaign(config, reference, [display]))
+
+
+def resume(database: str, name: str | None = None, reference: Reference | None = None) -> Ended:
+    """Take up a campaign from its database, with progress and a summary.
+
+    Args:
+        database: File or URL.
+        name: Name of the campaign; may be left out when there is only one.
+        reference: The object that makes the labels, if the campaign was begun with one of your own.
+    """
+    return _shown(lambda display: resume_campaign(database, name, reference, [display]))
+
+
+def _shown(drive: Callable[[LiveProgress | LogProgress], Ended]) -> Ended:
+    console = Console()
+    start_logging(console)
+    with progress(console) as display:
+        ended = drive(display)
+    with Store.open(ended.database, read_only=True) as store:
+        summary = summarize(store, store.campaign(ended.name), ended.state.slots)
+    show_summary(console, summary, ended)
+    return ended
+
+
+def start_logging(console: Console) -> None:
+    """Send alflow's own messages to the console, once."""
+    if log.handlers:
+        return
+    plain = not console.is_terminal
+    handler: logging.Handler = (
+        logging.StreamHandler() if plain else RichHandler(console=console, show_path=False, show_level=False)
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s" if plain else "%(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def show_summary(console: Console, summary: Summary, ended: Ended) -> None:
+    """Print what came of a campaign and what to do with it."""
+    console.print()
+    console.print(summary_table(summary))
+    console.print(time_table(summary))
+    if len(summary.learning_curve) > 1:
+        console.print(curve_table(summary))
+    console.print(f"\ndatabase   {ended.database}", soft_wrap=True, highlight=False)
+    console.print(f"committee  {ended.committee or 'none yet'}", soft_wrap=True, highlight=False)
+    console.print("\nNext:", style="bold")
+    if ended.state.phase != "finished":
+        console.print(f"  alflow resume {ended.database} '{ended.name}'", soft_wrap=True, highlight=False)
+    console.print(f"  alflow status {ended.database}", soft_wrap=True, highlight=False)
+    console.print(f"  alflow export {ended.database} {ended.name}.xyz", soft_wrap=True, highlight=False)
+    if ended.committee:
+        script = f'import alflow; print(alflow.load_committee("{ended.committee}"))'
+        console.print(f"  python -c '{script}'", soft_wrap=True, highlight=False)
+
+
+def summary_table(summary: Summary) -> Table:
+    """Labels, failures, committee, error and walkers of a campaign."""
+    table = Table(title=f"Campaign {summary.campaign.name}", show_header=False, title_justify="left", box=None)
+    jobs = summary.jobs
+    reason = f" ({summary.campaign.reason})" if summary.campaign.reason else ""
+    table.add_row("state", f"{summary.campaign.state}{reason}")
+    if summary.campaign.holder:
+        table.add_row("driven by", summary.campaign.holder)
+    counts = [f"{jobs.get(s, 0)} {s}" for s in ("done", "running", "pending", "quarantined", "dropped") if jobs.get(s)]
+    table.add_row("labels", ", ".join(counts) or "none")
+    if summary.failures:
+        table.add_row("failures", ", ".join(f"{n} {kind}" for kind, n in sorted(summary.failures.items())))
+    for job in summary.given_up:
+        table.add_row("given up", f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}")
+    table.add_row("generation", str(summary.generation))
+    mae = summary.metrics.get("audit_force_mae_ev_ang")
+    if mae is not None:
+        low = summary.metrics.get("audit_force_mae_lower_ev_ang")
+        high = summary.metrics.get("audit_force_mae_upper_ev_ang")
+        interval = "" if low is None or high is None else f", 95 % interval {1000 * low:.0f} to {1000 * high:.0f}"
+        frames = summary.metrics.get("n_audit", 0)
+        table.add_row("force error", f"{1000 * mae:.0f} meV/Å{interval} ({frames:.0f} audit frames, never trained on)")
+    if summary.walker_steps:
+        steps = summary.walker_steps
+        table.add_row("walkers", f"{len(steps)}, {sum(steps)} steps in all, {min(steps)} to {max(steps)} each")
+    return table
+
+
+def time_table(summary: Summary) -> Table:
+    """Where the cores' time went since the first label."""
+    table = Table(title="Time since the first label", title_justify="left", box=None)
+    for column in ("", "labelling", "exploring", "training", "idle"):
+        table.add_column(column, justify="right")
+    split = summary.time
+    shares = [split.share("label"), split.share("explore") + split.share("score"), split.share("train")]
+    idle = split.share("idle")
+    total = split.elapsed_s * split.slots
+    table.add_row("share of the cores", *(f"{100 * share:.0f} %" for share in [*shares, idle]))
+    table.add_row("core seconds", *(f"{share * total:.0f}" for share in [*shares, idle]))
+    table.caption = f"{split.elapsed_s:.0f} s on {split.slots} slot(s)"
+    return table
+
+
+def curve_table(summary: Summary) -> Table:
+    """Error of every generation, all measured when it was trained."""
+    table = Table(title="Learning curve", title_justify="left", box=None)
+    for column in ("generation", "labels", "validation meV/Å", "audit meV/Å", "audit frames"):
+        table.add_column(column, justify="right")
+    for labels, generation, metrics in summary.learning_curve:
+        cells = [_milli(metrics.get(f"{part}_force_mae_ev_ang")) for part in ("validation", "audit")]
+        table.add_row(str(generation), str(labels), *cells, f"{metrics.get('n_audit', 0):.0f}")
+    return table
+
+
+def _milli(value: float | None) -> str:
+    return "–" if value is None else f"{1000 * value:.0f}"

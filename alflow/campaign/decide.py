@@ -1,0 +1,332 @@
+"""The loop as a pure function: state and event in, state and commands out. No clock, no dice, no disk, no Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from alflow.campaign.commands import Command, DropFrame, Finish, ProposeSeeds
+from alflow.campaign.config import parse_config
+from alflow.campaign.events import (
+    CampaignResumed,
+    CampaignStarted,
+    Event,
+    FrameSeen,
+    LabelDone,
+    LabelFailed,
+    QueueRescored,
+    SeedsProposed,
+    SegmentDone,
+    StopRequested,
+    TaskBroken,
+    TaskLost,
+    TrainingDone,
+    WalkerReport,
+)
+from alflow.campaign.plan import job_of, plan
+from alflow.campaign.state import State, WalkerState
+from alflow.domain import FailureKind
+from alflow.errors import CampaignError
+from alflow.selection import Request, admit, rescore, stop_reached
+
+__all__ = ["decide", "replay"]
+
+FIRST_HORIZON = 40
+"""Steps of the first segment under a new committee; doubled while no guard fires."""
+
+SHORTEST_HORIZON = 10
+"""Steps below which a segment is not shortened further."""
+
+LOSS_LIMIT = 10
+"""Times one task may be lost before it is taken for the cause of the losses."""
+
+WORTH_REPEATING = (FailureKind.TIMEOUT, FailureKind.OOM, FailureKind.CRASH)
+"""Failures that may be the machine's; the others would come back exactly the same."""
+
+Change = tuple[State, list[Command]]
+
+
+def decide(state: State | None, event: Event) -> Change:
+    """Take one event into account and say what to do next.
+
+    Args:
+        state: What was known before; None before the first event of a campaign.
+        event: What has happened.
+
+    Returns:
+        What is known now, and the commands that follow, in order.
+
+    Raises:
+        CampaignError: The event cannot happen in this state: the journal and the program do not belong together.
+    """
+    if isinstance(event, CampaignStarted):
+        if state is not None:
+            raise CampaignError("A campaign can start only once; its journal has a second campaign_started.")
+        return _started(event)
+    if state is None:
+        raise CampaignError(f"A journal begins with campaign_started; found {event.kind}.")
+    task = getattr(event, "task", None)
+    if task is not None and task not in state.running:
+        raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
+    changed, commands = _APPLY[type(event)](state, event)
+    planned, further = plan(changed)
+    return planned, commands + further
+
+
+def replay(events: list[Event]) -> State | None:
+    """The state that a journal leads to. Commands are not carried out again."""
+    state: State | None = None
+    for event in events:
+        state, _ = decide(state, event)
+    return state
+
+
+def _started(event: CampaignStarted) -> Change:
+    config = parse_config(event.config, "the campaign's stored configuration")
+    walkers = tuple(WalkerState(number) for number in range(config.walkers))
+    state = State(config=config, slots=event.slots, walkers=walkers, horizon=min(FIRST_HORIZON, config.segment_steps))
+    return state, [ProposeSeeds(config.initial_labels)]
+
+
+def _resumed(state: State, event: CampaignResumed) -> Change:
+    """Put everything that was in flight back to where it was before it started."""
+    commands: list[Command] = []
+    for name in list(state.running):
+        state, more = _put_back(state, name)
+        commands.extend(more)
+    if state.phase in ("stopped", "failed", "stopping"):
+        state = replace(state, phase="running" if state.seeded else "new", reason="")
+    state = replace(state, slots=event.slots)
+    if not state.seeded:
+        commands.append(ProposeSeeds(state.config.initial_labels))
+    return state, commands
+
+
+def _put_back(state: State, task: str) -> Change:
+    running = state.running[task]
+    state = state.without_task(task)
+    if running.kind == "train":
+        return replace(state, trained_labels=state.covered_labels), []
+    if running.kind == "score":
+        return replace(state, rescore=True), []
+    if running.kind == "explore":
+        for number in running.walkers:
+            walker = state.walkers[number]
+            back = replace(walker, status="ready", segment=walker.segment - 1, restart=number in running.restarts)
+            state = state.with_walker(back)
+        return state, []
+    assert running.request is not None
+    request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
+    if request.n_lost >= LOSS_LIMIT:
+        message = f"its worker was lost {request.n_lost} times"
+        state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request.frame_id, restart=True)
+        return state, [job_of(request, "quarantined", "WORKER_LOST", message)]
+    state, commands = _enqueue(state, request)
+    return state, commands
+
+
+def _enqueue(state: State, request: Request, failure: str | None = None, message: str | None = None) -> Change:
+    """Let a request wait; whatever is crowded out is dropped, with the reason."""
+    queue, dropped = admit(state.queue, request, state.config.capacity)
+    commands: list[Command] = [job_of(request, "pending", failure, message)]
+    return _drop(replace(state, queue=queue), dropped, commands)
+
+
+def _drop(state: State, dropped: Any, commands: list[Command]) -> Change:
+    for request, reason in dropped:
+        state = replace(state, n_dropped=state.n_dropped + 1)
+        state = _settle_walker(state, request.frame_id)
+        commands.append(job_of(request, "dropped", message=reason))
+        commands.append(DropFrame(request.frame_id, "dropped", reason))
+    return state, commands
+
+
+def _settle_walker(state: State, frame_id: str, restart: bool = False) -> State:
+    """The walker that waits for this frame may go on once a committee knows all that is known now.
+
+    With ``restart`` (the frame could not be labelled) it leaves the place at once, for its starting structure.
+    """
+    for walker in state.walkers:
+        if walker.status == "paused" and walker.frame_id == frame_id:
+            if restart:
+                freed = replace(walker, status="ready", restart=True, frame_id=None, reason="its frame has no label")
+            else:
+                freed = replace(walker, frame_id=None, needs_labels=state.n_done)
+            state = state.with_walker(freed)
+    return state
+
+
+def _request(frame: FrameSeen, purpose: Any, generation: int) -> Request:
+    return Request(
+        frame_id=frame.frame_id,
+        structure_id=frame.structure_id,
+        purpose=purpose,
+        disagreement=frame.disagreement,
+        walker=frame.walker,
+        generation=generation,
+    )
+
+
+def _seeds(state: State, event: SeedsProposed) -> Change:
+    commands: list[Command] = []
+    state = replace(state, phase="running", seeded=True)
+    for frame in event.frames:
+        state, more = _enqueue(state, _request(frame, "seed", 0))
+        commands.extend(more)
+    return state, commands
+
+
+def _segment(state: State, event: SegmentDone) -> Change:
+    state = state.without_task(event.task)
+    commands: list[Command] = []
+    for report in event.reports:
+        state, more = _report(state, report, event.generation)
+        commands.extend(more)
+    flagged = any(r.status == "paused" for r in event.reports)
+    steps = sum(r.steps for r in event.reports)
+    state = replace(state, quiet_steps=0 if flagged else state.quiet_steps + steps)
+    if event.generation == state.generation:
+        reset = any(r.status == "reset" for r in event.reports)
+        longer = max(SHORTEST_HORIZON, state.horizon // 2) if reset else 2 * state.horizon
+        state = replace(state, horizon=min(longer, state.config.segment_steps))
+    if event.audit is not None and state.phase == "running":
+        state, more = _enqueue(state, _request(event.audit, "audit", event.generation))
+        commands.extend(more)
+    return state, commands
+
+
+def _report(state: State, report: WalkerReport, generation: int) -> Change:
+    before = state.walkers[report.walker]
+    walker = replace(
+        before,
+        status="ready",
+        step=report.step,
+        disagreement=report.max_disagreement,
+        temperature=report.temperature,
+        reason=report.reason,
+        resets=before.resets + (report.status == "reset"),
+    )
+    frame = report.frame
+    if report.status == "reset":
+        commands: list[Command] = []
+        if frame is not None:
+            commands.append(DropFrame(frame.frame_id, "unphysical", report.reason))
+        if report.steps == 0:
+            # It cannot leave the place it was put back to: home; if it was there, wait for a better committee.
+            stuck = walker.resets > 0 and report.step == 0
+            walker = replace(walker, restart=True)
+            if stuck:
+                walker = replace(walker, status="paused", needs_labels=state.n_done + 1)
+        return state.with_walker(walker), commands
+    if report.status == "running" or frame is None:
+        return state.with_walker(walker), []
+    walker = replace(walker, status="paused")
+    if frame.duplicate_of is not None:
+        state = state.with_walker(replace(walker, needs_labels=state.n_done + 1))
+        return state, [DropFrame(frame.frame_id, "duplicate", f"nearly the same as frame {frame.duplicate_of}")]
+    state = state.with_walker(replace(walker, frame_id=frame.frame_id, needs_labels=None))
+    return _enqueue(state, _request(frame, "flagged", generation))
+
+
+def _label_done(state: State, event: LabelDone) -> Change:
+    running = state.running[event.task]
+    assert running.request is not None
+    audit = running.request.purpose == "audit"
+    state = replace(
+        state.without_task(event.task),
+        n_done=state.n_done + 1,
+        n_train=state.n_train + (not audit),
+        n_audit=state.n_audit + audit,
+        losses=0,
+        idle_rounds=0,
+    )
+    return _settle_walker(state, event.frame_id), [job_of(running.request, "done")]
+
+
+def _label_failed(state: State, event: LabelFailed) -> Change:
+    request = state.running[event.task].request
+    assert request is not None
+    state = replace(state.without_task(event.task), n_failed=state.n_failed + 1)
+    if event.failure in WORTH_REPEATING and request.attempts < state.config.reference.max_attempts:
+        return _enqueue(state, request, event.failure, event.message)
+    state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), event.frame_id, restart=True)
+    return state, [job_of(request, "quarantined", event.failure, event.message)]
+
+
+def _training(state: State, event: TrainingDone) -> Change:
+    state = replace(state.without_task(event.task), covered_labels=event.n_labels, losses=0)
+    if event.accepted:
+        state = replace(
+            state,
+            generation=state.generation + 1,
+            horizon=min(FIRST_HORIZON, state.config.segment_steps),
+            rescore=True,
+            error=dict(event.metrics),
+        )
+        upper = event.metrics.get("audit_force_mae_upper_ev_ang")
+        if (
+            state.phase == "running"
+            and upper is not None
+            and stop_reached(upper, state.config.target_force_error_ev_ang, state.n_audit, state.config.audit_minimum)
+        ):
+            state = replace(state, phase="closing", reason="the audit error is below the target")
+    elif state.generation == 0:
+        reason = f"the first training gave no usable committee: {event.reason}"
+        return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]
+    return _release(state, event.n_labels), []
+
+
+def _release(state: State, covered: int) -> State:
+    """Let the walkers go on whose frames are settled and known to the latest training."""
+    for walker in state.walkers:
+        if walker.status == "paused" and walker.needs_labels is not None and walker.needs_labels <= covered:
+            state = state.with_walker(replace(walker, status="ready", needs_labels=None, reason=""))
+    return state
+
+
+def _rescored(state: State, event: QueueRescored) -> Change:
+    state = state.without_task(event.task)
+    if event.generation != state.generation:
+        return replace(state, rescore=True), []
+    queue, dropped = rescore(state.queue, event.scores, state.threshold, event.generation)
+    state = replace(state, queue=queue)
+    for request, _ in dropped:
+        for walker in state.walkers:
+            if walker.frame_id == request.frame_id:
+                state = state.with_walker(replace(walker, status="ready", frame_id=None, needs_labels=None, reason=""))
+    return _drop(state, dropped, [])
+
+
+def _lost(state: State, event: TaskLost) -> Change:
+    state, commands = _put_back(state, event.task)
+    state = replace(state, losses=state.losses + 1)
+    if state.losses >= LOSS_LIMIT:
+        reason = f"{state.losses} tasks in a row were lost; the last: {event.message}"
+        return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
+    return state, commands
+
+
+def _broken(state: State, event: TaskBroken) -> Change:
+    state, commands = _put_back(state, event.task)
+    return replace(state, phase="failed", reason=event.message), [*commands, Finish("failed", event.message)]
+
+
+def _stop(state: State, event: StopRequested) -> Change:
+    if state.phase in ("new", "running", "closing"):
+        return replace(state, phase="stopping", reason=event.reason), []
+    return state, []
+
+
+_APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
+    CampaignResumed: _resumed,
+    SeedsProposed: _seeds,
+    SegmentDone: _segment,
+    LabelDone: _label_done,
+    LabelFailed: _label_failed,
+    TrainingDone: _training,
+    QueueRescored: _rescored,
+    TaskLost: _lost,
+    TaskBroken: _broken,
+    StopRequested: _stop,
+}

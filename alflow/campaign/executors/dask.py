@@ -1,0 +1,141 @@
+"""Tasks on Dask workers of this machine, one core each.
+
+The campaign never has more tasks in flight than there are workers, so Dask queues nothing, retries nothing and
+pre-empts nothing; a lost worker costs exactly the task it was running, and its nanny starts it again.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import traceback
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.client import Future, FutureCancelledError
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker, NoValidWorkerError
+
+from alflow.campaign.executors.protocol import Completion
+from alflow.campaign.tasks import Task, run_task
+
+__all__ = ["DaskExecutor"]
+
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.deploy.lost-worker-timeout": "1h",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.log-format": "%(name)s - %(levelname)s - %(message)s",
+    "logging.distributed": "error",
+    "distributed.logging.distributed": "error",
+}
+"""Every execution must show in the database, so Dask may not repeat one by itself; workers come back whenever."""
+
+HEAL_AFTER_S = 10.0
+
+
+class DaskExecutor:
+    """A local cluster on loopback: ``slots`` single-task workers with an explicit thread budget each.
+
+    Args:
+        slots: Workers.
+        threads: Threads of each worker's tasks.
+        dashboard_address: Where the dashboard listens; another port is taken when it is in use.
+    """
+
+    def __init__(self, slots: int, threads: int = 1, dashboard_address: str = "127.0.0.1:8787") -> None:
+        self.slots = slots
+        self._threads = threads
+        self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._settings = dask.config.set(SETTINGS)
+        self._cluster = LocalCluster(
+            n_workers=slots,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=dashboard_address,
+            memory_limit=0,
+            env=_environment(threads),
+        )
+        self._client = Client(self._cluster)
+        self._short_since: float | None = None
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of Dask's dashboard."""
+        link: str = self._cluster.dashboard_link
+        return link
+
+    def submit(self, task: Task) -> None:
+        """Send a task to a free worker."""
+        future = self._client.submit(run_task, task, self._threads, key=task.name, pure=False, retries=0)
+        future.add_done_callback(self._done.put)
+
+    def wait(self, timeout_s: float) -> Completion | None:
+        """The next completion. Also brings back workers that are gone for good."""
+        self._heal()
+        try:
+            future = self._done.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        return _completion(future)
+
+    def close(self) -> None:
+        """End workers and scheduler."""
+        self._client.close(timeout=5)
+        self._cluster.close(timeout=10)
+        self._settings.__exit__(None, None, None)
+
+    def _heal(self) -> None:
+        scheduler = self._cluster.scheduler
+        if scheduler is None:
+            return
+        live = len(scheduler.workers)
+        if live >= self.slots:
+            self._short_since = None
+            return
+        now = time.monotonic()
+        self._short_since = self._short_since or now
+        if now - self._short_since > HEAL_AFTER_S:
+            self._short_since = now
+            registered = {w.name for w in scheduler.workers.values()}
+            self._client.sync(_respawn, self._cluster, registered)
+
+
+async def _respawn(cluster: Any, registered: set[Any]) -> None:
+    """Replace the workers whose nanny is gone: nobody else would start them again."""
+    for name, worker in list(cluster.workers.items()):
+        if name not in registered and worker.status.name in ("closed", "failed", "closing"):
+            del cluster.workers[name]
+    await cluster._correct_state()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Environment of a worker: its thread budget, and an allocator that keeps memory (1.4 to 2.2 times faster)."""
+    n = str(threads)
+    return {
+        "OMP_NUM_THREADS": n,
+        "MKL_NUM_THREADS": n,
+        "OPENBLAS_NUM_THREADS": n,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": "100000000000",
+        "MALLOC_TOP_PAD_": "268435456",
+    }
+
+
+def _completion(future: Future[Any]) -> Completion:
+    name = str(future.key)
+    try:
+        return Completion(name, answer=future.result(timeout=30), worker="dask")
+    except KilledWorker as error:
+        worker = getattr(error.last_worker, "address", "")
+        return Completion(name, lost=f"worker {worker} died", worker=worker)
+    except (FutureCancelledError, NoValidWorkerError, CommClosedError, TimeoutError) as error:
+        return Completion(name, lost=f"{type(error).__name__}: {error}")
+    except Exception:
+        return Completion(name, broken=traceback.format_exc())
+    finally:
+        future.release()

@@ -1,0 +1,39 @@
+"""Tasks in this process, in the order in which they were submitted."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+
+from alflow.campaign.executors.protocol import Completion
+from alflow.campaign.tasks import Task, run_task
+
+__all__ = ["InlineExecutor"]
+
+
+class InlineExecutor:
+    """Runs one task at a time, first come, first served. Deterministic: the journal depends on the seed only."""
+
+    slots = 1
+    dashboard = None
+
+    def __init__(self) -> None:
+        self._waiting: deque[Task] = deque()
+
+    def submit(self, task: Task) -> None:
+        """Put a task at the end of the line."""
+        self._waiting.append(task)
+
+    def wait(self, timeout_s: float) -> Completion | None:
+        """Run the first task in the line to its end."""
+        if not self._waiting:
+            return None
+        task = self._waiting.popleft()
+        try:
+            return Completion(task.name, answer=run_task(task), worker="inline")
+        except Exception:
+            return Completion(task.name, broken=traceback.format_exc(), worker="inline")
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self._waiting.clear()

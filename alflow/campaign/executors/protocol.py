@@ -1,0 +1,55 @@
+"""What the runner asks of an executor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from alflow.campaign.tasks import Answer, Task
+
+__all__ = ["Completion", "Executor"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The end of a task, one way or another.
+
+    Attributes:
+        task: Name of the task.
+        answer: What it returned, if it did.
+        lost: Why it will never return, if the machinery failed under it.
+        broken: The traceback, if it raised.
+        worker: Where it ran, as far as that is known.
+    """
+
+    task: str
+    answer: Answer | None = None
+    lost: str | None = None
+    broken: str | None = None
+    worker: str = ""
+
+
+class Executor(Protocol):
+    """Runs tasks. Holds no state the campaign could not lose."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that may be in flight at once."""
+        ...
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of a dashboard, if there is one."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Start a task; its name is unique. Returns at once, or when the task is done on the inline executor."""
+        ...
+
+    def wait(self, timeout_s: float) -> Completion | None:
+        """The next completion, or None when none came in time."""
+        ...
+
+    def close(self) -> None:
+        """End the workers; tasks in flight are lost."""
+        ...

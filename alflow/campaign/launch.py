@@ -1,0 +1,205 @@
+"""How a campaign is begun, taken up again, looked at and stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from alflow.campaign.config import CampaignConfig, check_resources, parse_config
+from alflow.campaign.executors import Executor, InlineExecutor
+from alflow.campaign.executors.dask import DaskExecutor
+from alflow.campaign.preflight import check_campaign, read_starting_structures
+from alflow.campaign.runner import Observer, Runner
+from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
+from alflow.campaign.state import State
+from alflow.domain import Reference, Structure
+from alflow.errors import ConfigError
+from alflow.reference import make_reference
+from alflow.store import CampaignRecord, Holder, Lease, Store
+
+__all__ = ["Ended", "resume_campaign", "run_campaign"]
+
+log = logging.getLogger("alflow")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a campaign came to its end, or to its stop.
+
+    Attributes:
+        state: The loop's last state.
+        database: Where everything is.
+        name: Name of the campaign.
+        folder: Where its files are.
+        committee: The weight file of the best committee; None if there is none.
+    """
+
+    state: State
+    database: str
+    name: str
+    folder: Path
+    committee: Path | None
+
+
+def run_campaign(
+    config: CampaignConfig,
+    reference: Reference | None = None,
+    observers: Sequence[Observer] = (),
+    executor: Executor | None = None,
+) -> Ended:
+    """Run a campaign to its end; begin it if it is new, take it up where it was left if it is not.
+
+    Args:
+        config: What to do.
+        reference: An object of the user's own that makes the labels, instead of ``config.reference``.
+        observers: Who watches.
+        executor: Where tasks run, instead of ``config.executor``; closed at the end.
+
+    Raises:
+        InputError: The configuration or the structures cannot be used; nothing was run.
+        CampaignLocked: Another live process drives this campaign.
+        StoreError: The database cannot be used.
+    """
+    structures = read_starting_structures(config)
+    check_campaign(config, structures, reference)
+    with Store.open(config.database, create=True) as store:
+        record = _find_or_create(store, config, structures)
+        if record.state == "finished":
+            raise ConfigError(
+                f"Campaign '{record.name}' in {config.database} has finished ({record.reason}); give this one "
+                "another name, or use 'alflow export' and 'alflow status' to see what it made."
+            )
+        return _drive(store, record, config, structures, reference, observers, executor)
+
+
+def resume_campaign(
+    database: str,
+    name: str | None = None,
+    reference: Reference | None = None,
+    observers: Sequence[Observer] = (),
+    executor: Executor | None = None,
+) -> Ended:
+    """Take up a campaign from its database alone.
+
+    Args:
+        database: File or URL.
+        name: Name of the campaign; may be left out when there is only one.
+        reference: The user's own reference, if the campaign was begun with one.
+        observers: Who watches.
+        executor: Where tasks run, instead of the configured one.
+
+    Raises:
+        StoreError: No such database or campaign.
+        CampaignLocked: Another live process drives this campaign.
+    """
+    with Store.open(database) as store:
+        record = store.campaign(name)
+        config = parse_config(record.config["config"], f"the stored configuration of '{record.name}'")
+        if record.state == "finished":
+            raise ConfigError(f"Campaign '{record.name}' has finished ({record.reason}); there is nothing to resume.")
+        check_resources(config)
+        structures = tuple(structure_from_json(data) for data in record.config["structures"])
+        config = config.model_copy(update={"database": database})
+        return _drive(store, record, config, structures, reference, observers, executor)
+
+
+def _find_or_create(store: Store, config: CampaignConfig, structures: tuple[Structure, ...]) -> CampaignRecord:
+    settings, geometries = comparable(config), [structure_to_json(s) for s in structures]
+    for record in store.campaigns():
+        if record.name != config.name:
+            continue
+        before = record.config["config"]
+        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        if record.config["structures"] != geometries:
+            changed.append("structures")
+        if changed:
+            raise ConfigError(
+                f"{config.database} already has a campaign named '{config.name}' with other settings "
+                f"({', '.join(changed)}); choose another name or another database, or run it unchanged to continue it."
+            )
+        return record
+    return store.create_campaign(config.name, {"config": settings, "structures": geometries}, config.seed)
+
+
+def comparable(config: CampaignConfig) -> dict[str, Any]:
+    """The configuration as JSON values, without what may differ between two runs of the same campaign."""
+    data: dict[str, Any] = config.model_dump(mode="json", exclude={"database", "structures", "dashboard_address"})
+    data["structures"] = Path(config.structures).name
+    return data
+
+
+def _drive(
+    store: Store,
+    record: CampaignRecord,
+    config: CampaignConfig,
+    structures: tuple[Structure, ...],
+    reference: Reference | None,
+    observers: Sequence[Observer],
+    executor: Executor | None,
+) -> Ended:
+    folder = working_folder(config.database, config.name)
+    source = reference if reference is not None else make_reference(config.reference)
+    site = Site(record.id, config, structures, source, folder)
+    lease = store.acquire(record.id, Holder.current())
+    workers: Executor | None = None
+    state: State | None = None
+    try:
+        for part in (site.spool, site.weights):
+            part.mkdir(parents=True, exist_ok=True)
+        workers = executor if executor is not None else _workers(config)
+        if workers.dashboard:
+            log.info("Dask dashboard: %s", workers.dashboard)
+        runner = Runner(store, lease, site, workers, observers)
+        with _interruptible(runner):
+            state = runner.run()
+    finally:
+        if workers is not None:
+            workers.close()
+        _release(store, lease, state)
+    active = store.active_committee(record.id)
+    committee = None if active is None else site.weights / f"{active.sha256}.safetensors"
+    return Ended(state, config.database, config.name, folder, committee)
+
+
+def _release(store: Store, lease: Lease, state: State | None) -> None:
+    if state is None:
+        store.release(lease, "stopped", "the orchestrator ended without finishing")
+    elif state.phase == "finished":
+        store.release(lease, "finished", state.reason)
+    elif state.phase == "failed":
+        store.release(lease, "failed", state.reason)
+    else:
+        store.release(lease, "stopped", state.reason)
+
+
+def _workers(config: CampaignConfig) -> Executor:
+    if config.executor == "inline":
+        return InlineExecutor()
+    return DaskExecutor(config.slots, config.reference.threads, config.dashboard_address)
+
+
+@contextmanager
+def _interruptible(runner: Runner) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops the campaign in good order; the second ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        log.warning("Stopping: tasks in flight may finish. Once more to end at once.")
+        runner.request_stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,148 @@
+"""From commands to tasks: everything a worker needs, read from the store and put into one value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from alflow.campaign.commands import StartExploring, StartLabel, StartScoring, StartTraining, WalkerOrder
+from alflow.campaign.site import Site, split_of
+from alflow.campaign.tasks import ExploreTask, LabelTask, ScoreTask, TrainTask, WeightFile
+from alflow.domain import Label, Structure
+from alflow.domain.identity import content_id
+from alflow.errors import CampaignError
+from alflow.exploration import Ensemble, SegmentSettings, Walker, draw_velocities
+from alflow.reference import LabelRequest
+from alflow.store import Lease, Split, Store, WalkerRecord
+from alflow.units import FS_PER_PS
+
+__all__ = ["Orders", "Parts", "dataset_digest", "walker_of"]
+
+Parts = dict[Split, list[Label]]
+"""Labels by the part of the data set they belong to."""
+
+
+class Orders:
+    """Writes out orders for workers.
+
+    Args:
+        store: The database, which holds checkpoints, frames, labels and committees.
+        lease: The right to write to this campaign.
+        site: Structures, reference, folders.
+    """
+
+    def __init__(self, store: Store, lease: Lease, site: Site) -> None:
+        self._store = store
+        self._lease = lease
+        self._site = site
+        self._walkers = {r.walker: r for r in store.walkers(site.campaign_id)}
+
+    def remember(self, record: WalkerRecord) -> None:
+        """Take note of a walker's new checkpoint."""
+        self._walkers[record.walker] = record
+
+    def label(self, command: StartLabel) -> LabelTask:
+        """One structure for the reference."""
+        limits = self._site.config.reference
+        return LabelTask(
+            command.task,
+            LabelRequest(
+                reference=self._site.reference,
+                structure=self._store.structure(command.structure_id),
+                key=command.task,
+                attempt=command.attempt,
+                time_limit_s=limits.time_limit_s,
+                memory_limit_mb=limits.memory_limit_mb,
+                threads=limits.threads,
+                spool=self._site.spool.absolute(),
+            ),
+        )
+
+    def explore(self, command: StartExploring) -> ExploreTask:
+        """A group of walkers for one segment."""
+        config = self._site.config
+        settings = SegmentSettings(
+            n_steps=command.steps,
+            threshold=command.threshold,
+            temperature=config.temperature_k,
+            seed=config.seed,
+            segment=command.segment,
+            audit=command.audit,
+            timestep=config.timestep_fs,
+            friction=config.friction_per_ps / FS_PER_PS,
+            ensemble=Ensemble(config.ensemble),
+            refractory_steps=round(config.flag_spacing_fs / config.timestep_fs),
+        )
+        walkers = tuple(self._walker(order) for order in command.walkers)
+        return ExploreTask(command.task, self.active_weights(), walkers, settings)
+
+    def train(self, command: StartTraining) -> TrainTask:
+        """Every label committed up to the command's watermark, in three parts."""
+        config = self._site.config
+        parts = self.dataset(command.n_labels)
+        start = self.active_weights() if command.generation > 1 else None
+        return TrainTask(
+            name=command.task,
+            train=tuple(parts["train"]),
+            validation=tuple(parts["validation"]),
+            audit=tuple(parts["audit"]),
+            model=config.model,
+            training=config.training,
+            seed=config.seed + command.generation,
+            start=start,
+            folder=self._site.weights.absolute(),
+        )
+
+    def score(self, command: StartScoring) -> ScoreTask:
+        """Frames that wait for a label."""
+        structures = tuple(self._structure_of(frame_id) for frame_id in command.frame_ids)
+        return ScoreTask(command.task, self.active_weights(), command.frame_ids, structures)
+
+    def dataset(self, n_labels: int) -> Parts:
+        """The first so many labels of the campaign, split for good."""
+        parts: Parts = {"train": [], "validation": [], "audit": []}
+        done = sorted(self._store.jobs(self._site.campaign_id, state="done"), key=lambda job: job.event_seq)[:n_labels]
+        labels = self._store.labels_by_id([(job.structure_id, job.level_id) for job in done])
+        for job, label in zip(done, labels, strict=True):
+            parts[split_of(job.structure_id, job.purpose)].append(label)
+        return parts
+
+    def active_weights(self) -> WeightFile:
+        """The weight file of the active committee."""
+        record = self._store.active_committee(self._site.campaign_id)
+        if record is None:
+            raise CampaignError("No committee is active yet; only labelling may run before the first training.")
+        return WeightFile(self._site.weights.absolute() / f"{record.sha256}.safetensors", record.sha256)
+
+    def _structure_of(self, frame_id: str) -> Structure:
+        return self._store.structure(self._store.frame(frame_id).structure_id)
+
+    def _walker(self, order: WalkerOrder) -> Walker:
+        config = self._site.config
+        record = self._walkers.get(order.walker)
+        home = self._site.structures[order.walker % len(self._site.structures)]
+        if record is None:
+            return Walker.start(order.walker, home, config.temperature_k, config.seed)
+        walker = walker_of(record)
+        if not order.restart:
+            return walker
+        resets = walker.resets + 1
+        velocities = draw_velocities(home, config.temperature_k, config.seed, order.walker, resets)
+        return replace(walker, structure=home, velocities=velocities, resets=resets)
+
+
+def walker_of(record: WalkerRecord) -> Walker:
+    """The checkpoint that a row holds."""
+    return Walker(
+        walker=record.walker,
+        structure=record.structure,
+        velocities=record.velocities,
+        step=record.step,
+        resets=record.resets,
+        last_flag_step=record.last_flag_step,
+    )
+
+
+def dataset_digest(parts: Parts) -> str:
+    """Name a data set by its members and their split."""
+    members = sorted([*label.key, split] for split, labels in parts.items() for label in labels)
+    return content_id("dataset", {"members": members})

@@ -1,0 +1,214 @@
+"""What to start next, given the state: the second half of ``decide``.
+
+A free slot goes, in this order, to a training that is due, to a fresh look at the queue, and then in turns to a label
+and to a segment of dynamics. Nothing waits for everything: labels run while walkers move and a committee trains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from alflow.campaign.commands import (
+    Command,
+    Finish,
+    PutJob,
+    StartExploring,
+    StartLabel,
+    StartScoring,
+    StartTraining,
+    WalkerOrder,
+)
+from alflow.campaign.state import Running, State, WalkerState
+from alflow.selection import Request, next_request
+from alflow.units import FS_PER_PS
+
+__all__ = ["job_of", "plan"]
+
+IDLE_LIMIT = 20
+"""Times in a row the walkers may be set free for want of anything else to do, before the campaign gives up."""
+
+GROWTH = 0.1
+"""A training is due when the new labels are this share of those trained on, and at least the configured number."""
+
+
+def job_of(request: Request, state: str, failure: str | None = None, message: str | None = None) -> PutJob:
+    """The bookkeeping row of a label request."""
+    return PutJob(
+        frame_id=request.frame_id,
+        structure_id=request.structure_id,
+        purpose=request.purpose,
+        state=state,  # type: ignore[arg-type]
+        priority=request.disagreement,
+        attempts=request.attempts,
+        n_lost=request.n_lost,
+        failure=failure,
+        message=message,
+    )
+
+
+def plan(state: State) -> tuple[State, list[Command]]:
+    """Fill the free slots; end the campaign when there is nothing left to do."""
+    commands: list[Command] = []
+    if state.ended or state.phase == "new":
+        return state, commands
+    state = _close_if_done(state)
+    while len(state.running) < state.slots:
+        state, started = _start_one(state)
+        if not started:
+            break
+        commands.extend(started)
+    if not state.running and not commands:
+        state, ending = _when_idle(state)
+        commands.extend(ending)
+    return state, commands
+
+
+def _close_if_done(state: State) -> State:
+    if state.phase != "running":
+        return state
+    if state.n_done >= state.config.label_budget and not state.running_of("label"):
+        return replace(state, phase="closing", reason="label budget spent")
+    quiet_ps = state.quiet_steps * state.config.timestep_fs / FS_PER_PS
+    if quiet_ps >= state.config.quiet_ps and not state.queue and not _audit_wanted(state):
+        return replace(state, phase="closing", reason=f"no frame was flagged in {quiet_ps:.0f} ps")
+    return state
+
+
+def _start_one(state: State) -> tuple[State, list[Command]]:
+    if state.phase == "stopping":
+        return state, []
+    if _training_due(state):
+        return _start_training(state)
+    if state.phase == "closing":
+        return state, []
+    if state.rescore and any(r.purpose == "flagged" for r in state.queue):
+        return _start_scoring(state)
+    can_label = bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
+    group = _ready_group(state)
+    if can_label and (not group or state.last_start == "explore"):
+        return _start_label(state)
+    if group:
+        return _start_exploring(state, group)
+    if _fresh_labels(state) > 0 and state.generation > 0 and not state.running_of("train"):
+        return _start_training(state)  # a core is free and every walker waits: train on what there is
+    return state, []
+
+
+def _fresh_labels(state: State) -> int:
+    return state.n_done - state.trained_labels
+
+
+def _training_due(state: State) -> bool:
+    if state.running_of("train") or state.n_train < 3 or _fresh_labels(state) == 0:
+        return False
+    if state.phase == "closing":
+        return not state.running_of("label")
+    if state.generation == 0:
+        open_seeds = any(r.purpose == "seed" for r in state.queue)
+        running_seeds = any(r.request and r.request.purpose == "seed" for r in state.running_of("label"))
+        return not (open_seeds or running_seeds)
+    due = max(state.config.labels_per_generation, int(GROWTH * state.trained_labels))
+    return _fresh_labels(state) >= due or _walkers_wait_for_training(state)
+
+
+def _walkers_wait_for_training(state: State) -> bool:
+    """Whether walkers wait for what is known already, while no label is on its way that could be waited for too."""
+    if state.queue or state.running_of("label"):
+        return False
+    return any(
+        w.needs_labels is not None and state.covered_labels < w.needs_labels <= state.n_done for w in state.walkers
+    )
+
+
+def _start_training(state: State) -> tuple[State, list[Command]]:
+    number = state.n_trainings + 1
+    task = f"train-t{number}"
+    started = StartTraining(task, state.generation + 1, state.n_done)
+    running = {**state.running, task: Running("train", n_labels=state.n_done)}
+    return replace(state, running=running, n_trainings=number, trained_labels=state.n_done), [started]
+
+
+def _start_scoring(state: State) -> tuple[State, list[Command]]:
+    number = state.n_scorings + 1
+    task = f"score-t{number}"
+    frames = tuple(r.frame_id for r in state.queue if r.purpose == "flagged")
+    running = {**state.running, task: Running("score")}
+    state = replace(state, running=running, n_scorings=number, rescore=False)
+    return state, [StartScoring(task, state.generation, frames)]
+
+
+def _start_label(state: State) -> tuple[State, list[Command]]:
+    request, queue = next_request(state.queue)
+    task = f"label-{request.frame_id}-a{request.attempts + 1}-l{request.n_lost}"
+    request = replace(request, attempts=request.attempts + 1)
+    running = {**state.running, task: Running("label", request=request)}
+    state = replace(state, queue=queue, running=running, last_start="label")
+    start = StartLabel(task, request.frame_id, request.structure_id, request.attempts)
+    return state, [job_of(request, "running"), start]
+
+
+def _ready_group(state: State) -> tuple[WalkerState, ...]:
+    """The walkers of the group that has moved least, if any group is free and has walkers ready to move."""
+    if state.generation == 0:
+        return ()
+    n_groups = min(state.slots, len(state.walkers))
+    busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}
+    groups: list[tuple[int, int, tuple[WalkerState, ...]]] = []
+    for number in range(n_groups):
+        ready = tuple(w for w in state.walkers if w.walker % n_groups == number and w.status == "ready")
+        if ready and number not in busy:
+            groups.append((sum(w.step for w in ready) // len(ready), number, ready))
+    return min(groups)[2] if groups else ()
+
+
+def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[State, list[Command]]:
+    number = state.n_segments + 1
+    task = f"explore-s{number}"
+    orders = tuple(WalkerOrder(w.walker, w.segment + 1, w.restart) for w in group)
+    for walker in group:
+        state = state.with_walker(replace(walker, status="exploring", segment=walker.segment + 1, restart=False))
+    on_board = tuple(w.walker for w in group)
+    restarts = tuple(w.walker for w in group if w.restart)
+    running = {
+        **state.running,
+        task: Running("explore", walkers=on_board, restarts=restarts, generation=state.generation),
+    }
+    command = StartExploring(
+        task, number, state.generation, orders, state.horizon, state.threshold, _audit_wanted(state)
+    )
+    return replace(state, running=running, n_segments=number, last_start="explore"), [command]
+
+
+def _audit_wanted(state: State) -> bool:
+    waiting = sum(r.purpose == "audit" for r in state.queue)
+    waiting += sum(1 for r in state.running_of("label") if r.request and r.request.purpose == "audit")
+    audits = state.n_audit + waiting
+    labelling = state.queue or state.running_of("label")
+    if not labelling and state.quiet_steps > 0 and state.config.audit_fraction > 0:
+        # Nothing is uncertain and the labellers are idle: find out whether the committee is right to be so sure.
+        return audits < max(state.config.audit_minimum, state.config.audit_budget)
+    fair_share = state.config.audit_fraction * (state.n_done + len(state.queue) + 1)
+    return audits < min(fair_share, state.config.audit_budget)
+
+
+def _when_idle(state: State) -> tuple[State, list[Command]]:
+    """Nothing runs and nothing can be started: end, or let settled walkers go on so that the loop never hangs."""
+    if state.phase == "stopping":
+        return replace(state, phase="stopped"), [Finish("stopped", state.reason)]
+    if state.phase == "closing":
+        left = [job_of(r, "dropped", message="the campaign ended before its turn") for r in state.queue]
+        ended = replace(state, phase="finished", queue=(), n_dropped=state.n_dropped + len(left))
+        return ended, [*left, Finish("finished", state.reason)]
+    if state.generation == 0:
+        reason = "too few of the starting frames could be labelled to train a first committee"
+        return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]
+    if state.idle_rounds >= IDLE_LIMIT:
+        reason = f"no walker could move or ask for a label in {IDLE_LIMIT} rounds; the last reason: {_reasons(state)}"
+        return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]
+    for walker in state.walkers:
+        state = state.with_walker(replace(walker, status="ready", frame_id=None, needs_labels=None, reason=""))
+    return plan(replace(state, idle_rounds=state.idle_rounds + 1))
+
+
+def _reasons(state: State) -> str:
+    return next((w.reason for w in state.walkers if w.reason), "none was given")

@@ -1,0 +1,76 @@
+"""Everything that can be known to be wrong before an electron is computed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from alflow.campaign.config import CampaignConfig, check_resources
+from alflow.domain import Reference, Structure
+from alflow.domain.ase import read_structures
+from alflow.errors import ConfigError
+from alflow.reference import PyscfConfig, check_reference, check_structure
+from alflow.store.location import check_location
+
+__all__ = ["check_campaign", "read_starting_structures"]
+
+
+def read_starting_structures(config: CampaignConfig) -> tuple[Structure, ...]:
+    """Read the starting geometries, with the campaign's charge and multiplicity.
+
+    Raises:
+        ConfigError: The file is missing, empty or not understood.
+        StructureError: A structure in it is impossible.
+    """
+    path = Path(config.structures)
+    if not path.is_file():
+        raise ConfigError(f"structures: {path} does not exist; expected a file with at least one geometry.")
+    structures = read_structures(path)
+    if not structures:
+        raise ConfigError(f"structures: {path} holds no structure; expected at least one geometry.")
+    return tuple(
+        Structure(s.numbers, s.positions, s.cell, s.pbc, config.charge, config.multiplicity) for s in structures
+    )
+
+
+def check_campaign(
+    config: CampaignConfig, structures: tuple[Structure, ...], reference: Reference | None = None
+) -> None:
+    """Refuse a campaign that cannot work.
+
+    Args:
+        config: What to do.
+        structures: Where to start.
+        reference: The user's own reference, if there is one; it is not looked into.
+
+    Raises:
+        InputError: What is wrong, what was expected, and what to do.
+        StoreError: The database cannot be written where the configuration says.
+    """
+    check_resources(config)
+    if len(structures) > config.initial_labels:
+        raise ConfigError(
+            f"initial_labels: {config.structures} holds {len(structures)} structures and initial_labels is "
+            f"{config.initial_labels}; every structure needs a label, so raise initial_labels."
+        )
+    for structure in structures:
+        if len(structure) < 2:
+            raise ConfigError(f"structures: {config.structures} holds a single atom; there is nothing to explore.")
+        check_structure(structure)
+    if reference is None:
+        check_reference(config.reference, structures)
+    check_location(config.database)
+    if not os.access(Path.cwd(), os.R_OK):
+        raise ConfigError(f"The current folder {Path.cwd()} cannot be read.")
+
+
+def describe(config: CampaignConfig) -> str:
+    """Say in one line what a valid campaign would do."""
+    reference = config.reference
+    level = reference.engine
+    if isinstance(reference, PyscfConfig):
+        level = f"{reference.functional}/{reference.basis}"
+    return (
+        f"{config.label_budget} labels at {level}, {config.walkers} walkers at {config.temperature_k:g} K, "
+        f"{config.slots} slots of {reference.threads} thread(s), database {config.database}"
+    )

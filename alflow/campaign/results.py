@@ -1,0 +1,327 @@
+"""From what a task returned to the event it means, and the data that is committed together with that event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from alflow.campaign.events import (
+    Event,
+    FrameSeen,
+    LabelDone,
+    LabelFailed,
+    QueueRescored,
+    SeedsProposed,
+    SegmentDone,
+    TaskBroken,
+    TaskLost,
+    TrainingDone,
+    WalkerReport,
+)
+from alflow.campaign.executors import Completion
+from alflow.campaign.orders import Parts, dataset_digest
+from alflow.campaign.site import Site, frame_name
+from alflow.campaign.state import State
+from alflow.campaign.tasks import Answer, ExploreTask, LabelTask, ScoreTask, Task, TrainingResult, TrainTask
+from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
+from alflow.domain.structure import FloatArray
+from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
+from alflow.reference import LabelResult
+from alflow.selection import fingerprint, first_near_duplicate
+from alflow.store import CommitteeRecord, FrameRecord, Store, Transaction, WalkerRecord
+
+__all__ = ["Effects", "Results"]
+
+Effects = Callable[[Transaction, int], None]
+"""Writes the data that belongs to an event, given the transaction and the event's number in the journal."""
+
+
+def nothing(tx: Transaction, seq: int) -> None:
+    """No data comes with this event."""
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """An event, its data, and what follows once both are committed.
+
+    Attributes:
+        event: What happened.
+        effects: Writes the data that came with it.
+        walkers: New checkpoints.
+        spooled: The result that may leave the spool.
+    """
+
+    event: Event
+    effects: Effects = nothing
+    walkers: tuple[WalkerRecord, ...] = ()
+    spooled: LabelResult | None = None
+
+
+class Results:
+    """Reads answers of tasks.
+
+    Args:
+        store: The database.
+        site: Structures, reference, folders.
+    """
+
+    def __init__(self, store: Store, site: Site) -> None:
+        self._store = store
+        self._site = site
+        self._fingerprints: dict[str, FloatArray] = {}
+        for frame in store.frames(site.campaign_id):
+            if frame.decision in ("seed", "flagged", "audit"):
+                self._fingerprints[frame.id] = fingerprint(store.structure(frame.structure_id))
+
+    def interpret(self, task: Task, completion: Completion, state: State) -> Interpretation:
+        """Say what a completion means."""
+        if completion.lost is not None:
+            return Interpretation(TaskLost(task.name, completion.lost))
+        if completion.answer is None:
+            return Interpretation(TaskBroken(task.name, completion.broken or "it raised without a word"))
+        value = completion.answer.value
+        if isinstance(task, LabelTask) and isinstance(value, LabelResult):
+            frame_id = _frame_of(state, task)
+            return self.label(task.name, frame_id, task.request.structure, value)
+        if isinstance(task, ExploreTask) and isinstance(value, SegmentOutcome):
+            return self._segment(task, value, state)
+        if isinstance(task, TrainTask) and isinstance(value, TrainingResult):
+            return self._training(task, value, state)
+        if isinstance(task, ScoreTask) and isinstance(value, dict):
+            return Interpretation(QueueRescored(task.name, state.generation, value))
+        return Interpretation(TaskBroken(task.name, f"it returned a {type(value).__name__}"))
+
+    def seeds(self, structures: list[Structure]) -> Interpretation:
+        """Starting frames, as an event."""
+        seen, records = [], []
+        for number, structure in enumerate(structures):
+            name = frame_name(self._site.campaign_id, "seed", -1, number, structure.id)
+            self._fingerprints[name] = fingerprint(structure)
+            seen.append(FrameSeen(name, structure.id, -1, number, 0.0))
+            records.append(FrameRecord(name, self._site.campaign_id, structure.id, "seed", "seed"))
+
+        def effects(tx: Transaction, seq: int) -> None:
+            for record, structure in zip(records, structures, strict=True):
+                tx.add_frame(_at(record, seq), structure)
+
+        return Interpretation(SeedsProposed(tuple(seen)), effects)
+
+    def label(self, task: str, frame_id: str, structure: Structure, result: LabelResult) -> Interpretation:
+        """A finished attempt at a label."""
+        outcome = result.outcome
+        if isinstance(outcome, Failure):
+            if outcome.kind is FailureKind.BUG:
+                return Interpretation(TaskBroken(task, outcome.message))
+            return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
+        label = Label(structure, self._site.reference.level, outcome, result.provenance)
+        return replace(self.found(task, frame_id, label), spooled=result)
+
+    def found(self, task: str, frame_id: str, label: Label) -> Interpretation:
+        """A label that exists: just made, or made before."""
+        frame = self._store.frame(frame_id)
+        max_error = mean_error = None
+        if frame.predicted_forces is not None:
+            difference = frame.predicted_forces - label.evaluation.forces
+            max_error = float(np.linalg.norm(difference, axis=1).max())
+            mean_error = float(np.abs(difference).mean())
+
+        def effects(tx: Transaction, seq: int) -> None:
+            tx.add_label(label, None)
+
+        event = LabelDone(task, frame_id, max_error, mean_error)
+        return Interpretation(event, effects)
+
+    def _segment(self, task: ExploreTask, outcome: SegmentOutcome, state: State) -> Interpretation:
+        reports: list[WalkerReport] = []
+        frames: list[tuple[FrameRecord, Structure]] = []
+        checkpoints: list[WalkerRecord] = []
+        generation = _generation_of(state, task)
+        for result in outcome.walkers:
+            seen = None
+            if result.frame is not None:
+                seen, record = self._flagged(result.frame, task, generation, "flagged", result.message)
+                frames.append((record, result.frame.structure))
+            elif result.unphysical is not None and result.unphysical.structure is not None:
+                seen, record = self._unphysical(result, task, generation)
+                frames.append((record, result.unphysical.structure))
+            reports.append(_report(result, seen))
+            checkpoints.append(self._checkpoint(result, state, generation))
+        audit = None
+        if outcome.audit is not None:
+            audit, record = self._flagged(outcome.audit, task, generation, "audit", "drawn at random")
+            if audit.duplicate_of is None:
+                frames.append((record, outcome.audit.structure))
+            else:
+                audit = None
+
+        def effects(tx: Transaction, seq: int) -> None:
+            for record, structure in frames:
+                tx.add_frame(_at(record, seq), structure)
+            for checkpoint in checkpoints:
+                tx.put_walker(checkpoint)
+
+        event = SegmentDone(task.name, generation, tuple(reports), audit)
+        return Interpretation(event, effects, tuple(checkpoints))
+
+    def _flagged(
+        self, frame: FlaggedFrame, task: ExploreTask, generation: int, purpose: str, reason: str
+    ) -> tuple[FrameSeen, FrameRecord]:
+        name = frame_name(self._site.campaign_id, purpose, frame.walker, frame.step, frame.structure.id)
+        mark = fingerprint(frame.structure)
+        known = list(self._fingerprints)
+        twin = first_near_duplicate(mark, list(self._fingerprints.values()), self._site.config.duplicate_tolerance_ang)
+        duplicate = known[twin] if twin is not None else None
+        if duplicate is None:
+            self._fingerprints[name] = mark
+        record = FrameRecord(
+            id=name,
+            campaign_id=self._site.campaign_id,
+            structure_id=frame.structure.id,
+            origin="walker",
+            decision="audit" if purpose == "audit" else "flagged",
+            walker=frame.walker,
+            step=frame.step,
+            time=frame.step * task.settings.timestep,
+            generation=generation,
+            disagreement=frame.disagreement,
+            threshold=task.settings.threshold,
+            reason=reason,
+            predicted_energy=frame.predicted_energy,
+            predicted_forces=frame.predicted_forces,
+        )
+        seen = FrameSeen(name, frame.structure.id, frame.walker, frame.step, frame.disagreement, duplicate)
+        return seen, record
+
+    def _unphysical(self, result: WalkerOutcome, task: ExploreTask, generation: int) -> tuple[FrameSeen, FrameRecord]:
+        frame = result.unphysical
+        assert frame is not None
+        assert frame.structure is not None
+        name = frame_name(self._site.campaign_id, "unphysical", frame.walker, frame.step, frame.structure.id)
+        record = FrameRecord(
+            id=name,
+            campaign_id=self._site.campaign_id,
+            structure_id=frame.structure.id,
+            origin="walker",
+            decision="unphysical",
+            walker=frame.walker,
+            step=frame.step,
+            time=frame.step * task.settings.timestep,
+            generation=generation,
+            disagreement=frame.disagreement,
+            threshold=task.settings.threshold,
+            reason=frame.message,
+        )
+        return FrameSeen(name, frame.structure.id, frame.walker, frame.step, frame.disagreement or 0.0), record
+
+    def _checkpoint(self, result: WalkerOutcome, state: State, generation: int) -> WalkerRecord:
+        walker = result.walker
+        return WalkerRecord(
+            campaign_id=self._site.campaign_id,
+            walker=walker.walker,
+            segment=state.walkers[walker.walker].segment,
+            structure=walker.structure,
+            velocities=walker.velocities,
+            step=walker.step,
+            resets=walker.resets,
+            last_flag_step=walker.last_flag_step,
+            status="paused" if result.status == "paused" else "running",
+            reason=result.message,
+            generation=generation,
+            disagreement=result.max_disagreement,
+            temperature=result.mean_temperature,
+        )
+
+    def _training(self, task: TrainTask, result: TrainingResult, state: State) -> Interpretation:
+        weights = result.weights
+        parts: Parts = {"train": list(task.train), "validation": list(task.validation), "audit": list(task.audit)}
+        digest = dataset_digest(parts)
+        members = [(*label.key, split) for split, labels in parts.items() for label in labels]
+        event = TrainingDone(
+            task=task.name,
+            n_labels=len(members),
+            sha256=weights.sha256 if weights else None,
+            accepted=result.accepted,
+            reason=result.reason,
+            metrics=result.metrics,
+        )
+        generation = state.generation + 1
+
+        def effects(tx: Transaction, seq: int) -> None:
+            tx.add_dataset(digest, members)
+            if weights is not None:
+                tx.add_committee(
+                    CommitteeRecord(
+                        campaign_id=self._site.campaign_id,
+                        generation=generation,
+                        sha256=weights.sha256,
+                        path=f"weights/{weights.path.name}",
+                        dataset_digest=digest,
+                        parent_sha256=task.start.sha256 if task.start else None,
+                        state="active" if result.accepted else "rejected",
+                        metrics=dict(result.metrics),
+                    )
+                )
+
+        return Interpretation(event, effects)
+
+
+def _frame_of(state: State, task: LabelTask) -> str:
+    request = state.running[task.name].request
+    assert request is not None
+    return request.frame_id
+
+
+def _generation_of(state: State, task: ExploreTask) -> int:
+    return state.running[task.name].generation
+
+
+def _report(result: WalkerOutcome, seen: FrameSeen | None) -> WalkerReport:
+    return WalkerReport(
+        walker=result.walker.walker,
+        status=result.status.value,
+        reason=result.message,
+        step=result.walker.step,
+        steps=result.steps,
+        max_disagreement=result.max_disagreement,
+        temperature=result.mean_temperature,
+        frame=seen,
+    )
+
+
+def _at(record: FrameRecord, seq: int) -> FrameRecord:
+    return replace(record, event_seq=seq)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an execution cost; of a label its own process is counted, not the thin task around it."""
+
+    host: str
+    pid: int
+    wall_s: float
+    cpu_s: float
+    peak_memory_mb: float | None
+
+
+def cost_of(answer: Answer) -> Cost:
+    """Read the cost off an answer."""
+    wall = answer.ended_at - answer.started_at
+    if not isinstance(answer.value, LabelResult):
+        return Cost(answer.host, answer.pid, wall, answer.cpu_s, None)
+    spent = answer.value.provenance
+    cpu, memory, pid = (spent.get(name) for name in ("cpu_s", "peak_memory_mb", "pid"))
+    return Cost(
+        answer.host,
+        pid if isinstance(pid, int) else answer.pid,
+        wall,
+        float(cpu) if isinstance(cpu, int | float) else answer.cpu_s,
+        float(memory) if isinstance(memory, int | float) else None,
+    )
+
+
+def failure_of(answer: Answer) -> Failure | None:
+    """The failure a label came back with, if it did."""
+    outcome = answer.value.outcome if isinstance(answer.value, LabelResult) else None
+    return None if outcome is None or isinstance(outcome, Evaluation) else outcome

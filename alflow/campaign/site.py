@@ -1,0 +1,104 @@
+"""Where one campaign lives: its structures and reference, its folders, its names for frames and executions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alflow.campaign.config import CampaignConfig
+from alflow.domain import Reference, Structure
+from alflow.domain.identity import content_id
+from alflow.store import Split
+
+__all__ = ["Site", "frame_name", "split_of", "structure_from_json", "structure_to_json", "working_folder"]
+
+VALIDATION_SHARE = 10
+"""One in this many labels, chosen by its hash, stops trainings early instead of being learnt from."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What carrying out a campaign needs besides its state.
+
+    Attributes:
+        campaign_id: Its row in the database.
+        config: What the user asked for.
+        structures: The starting structures.
+        reference: What makes the labels.
+        folder: Where its files live.
+    """
+
+    campaign_id: int
+    config: CampaignConfig
+    structures: tuple[Structure, ...]
+    reference: Reference
+    folder: Path
+
+    @property
+    def spool(self) -> Path:
+        """Where label processes leave results before they are committed."""
+        return self.folder / "spool"
+
+    @property
+    def weights(self) -> Path:
+        """Where committees live, each named by the hash of its file."""
+        return self.folder / "weights"
+
+
+def working_folder(database: str, name: str) -> Path:
+    """The folder of a campaign's files: beside an SQLite file, else in the folder one stands in.
+
+    Examples:
+        >>> working_folder("runs/ethanol.db", "ethanol").as_posix()
+        'runs/ethanol.alflow'
+        >>> working_folder("postgresql+psycopg://host/db", "ethanol").as_posix()
+        'ethanol.alflow'
+    """
+    if "://" in database and not database.startswith("sqlite"):
+        return Path(f"{name}.alflow")
+    path = Path(database.removeprefix("sqlite:///"))
+    return path.parent / f"{name}.alflow"
+
+
+def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_id: str) -> str:
+    """Name a frame by content: the same frame of the same campaign always has the same 16 characters."""
+    fields = {"campaign": campaign_id, "origin": origin, "walker": walker, "step": step, "structure": structure_id}
+    return content_id("frame", fields)[:16]
+
+
+def split_of(structure_id: str, purpose: str) -> Split:
+    """Which part of the data set a label belongs to, for good: audit, validation or train.
+
+    The choice between training and validation hangs on the structure's hash alone, so a label never moves from one to
+    the other between generations.
+    """
+    if purpose == "audit":
+        return "audit"
+    return "validation" if int(structure_id[:8], 16) % VALIDATION_SHARE == 0 else "train"
+
+
+def structure_to_json(structure: Structure) -> dict[str, Any]:
+    """Write a structure as JSON values; every number survives exactly."""
+    return {
+        "numbers": structure.numbers.tolist(),
+        "positions_ang": structure.positions.tolist(),
+        "cell_ang": structure.cell.tolist(),
+        "pbc": structure.pbc.tolist(),
+        "charge": structure.charge,
+        "multiplicity": structure.multiplicity,
+    }
+
+
+def structure_from_json(data: Mapping[str, Any]) -> Structure:
+    """Read a structure back, with the same id.
+
+    Examples:
+        >>> hydrogen = Structure.of("HH", [[0, 0, 0], [0.1 + 0.2, 0, 0.74]])
+        >>> structure_from_json(structure_to_json(hydrogen)) == hydrogen
+        True
+    """
+    return Structure.of(
+        data["numbers"], data["positions_ang"], data["cell_ang"], data["pbc"], data["charge"], data["multiplicity"]
+    )

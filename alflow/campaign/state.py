@@ -1,0 +1,154 @@
+"""All the loop knows between two events. Small whatever the campaign has done: settled work is counted, not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from alflow.campaign.config import CampaignConfig
+from alflow.selection import Request, flag_threshold
+
+__all__ = ["Running", "State", "WalkerState"]
+
+Phase = Literal["new", "running", "closing", "stopping", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class WalkerState:
+    """What the loop knows of one walker.
+
+    Attributes:
+        walker: Its number.
+        status: ``ready`` to move, ``exploring`` in a task, or ``paused``.
+        segment: Segments it has been ordered to run.
+        step: Steps it has made.
+        restart: Whether it must go back to its starting structure first.
+        frame_id: The frame it paused at, while that frame's label is open.
+        needs_labels: Once its frame is settled: it goes on when a committee has been trained on this many labels.
+        disagreement: Largest disagreement of its last segment, eV/Å.
+        temperature: Mean temperature of its last segment, K.
+        resets: How often a guard sent it back.
+        reason: Why it is paused or was last reset.
+    """
+
+    walker: int
+    status: Literal["ready", "exploring", "paused"] = "ready"
+    segment: int = 0
+    step: int = 0
+    restart: bool = True
+    frame_id: str | None = None
+    needs_labels: int | None = None
+    disagreement: float = 0.0
+    temperature: float = 0.0
+    resets: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A task in flight.
+
+    Attributes:
+        kind: What it does.
+        request: The label request, for a label.
+        walkers: The walkers on board, for a segment.
+        restarts: Those of them that begin at their starting structure.
+        n_labels: The labels it trains on, for a training.
+        generation: The committee it uses, for a segment.
+    """
+
+    kind: Literal["label", "explore", "train", "score"]
+    request: Request | None = None
+    walkers: tuple[int, ...] = ()
+    restarts: tuple[int, ...] = ()
+    n_labels: int = 0
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """The whole state of the loop; everything follows from the events in the journal.
+
+    Attributes:
+        config: What the user asked for.
+        slots: Tasks that may run at once.
+        phase: ``new``; ``running``; ``closing`` (no new frames, last training); ``stopping`` (asked to stop);
+            ``finished``, ``stopped``, ``failed``.
+        reason: Why it is closing, stopping, or ended.
+        queue: Label requests that wait, in the order in which they will run.
+        running: Tasks in flight, by name.
+        walkers: Every walker.
+        seeded: Whether starting frames have been made.
+        n_done: Labels committed. Their order is the order of their events.
+        n_train: Labels committed that are not audit labels.
+        n_audit: Audit labels committed.
+        n_failed: Attempts that failed.
+        n_quarantined: Requests given up.
+        n_dropped: Requests dropped because they were no longer uncertain, or crowded out.
+        generation: The active committee; 0 before the first.
+        trained_labels: Labels the latest training, running or done, was started on.
+        covered_labels: Labels the latest finished training was started on.
+        n_trainings: Trainings started.
+        n_segments: Segments started.
+        n_scorings: Scorings started.
+        rescore: Whether the queue must be scored by the active committee.
+        horizon: Steps of the next segment.
+        last_start: What was started last, labelling or exploring; they take turns.
+        losses: Tasks lost in a row.
+        quiet_steps: Steps of all walkers together since the last flag.
+        idle_rounds: Times in a row that paused walkers were set free for want of anything else to do.
+        error: Latest audit estimate of the force error, by metric name.
+    """
+
+    config: CampaignConfig
+    slots: int
+    phase: Phase = "new"
+    reason: str = ""
+    queue: tuple[Request, ...] = ()
+    running: Mapping[str, Running] = field(default_factory=dict)
+    walkers: tuple[WalkerState, ...] = ()
+    seeded: bool = False
+    n_done: int = 0
+    n_train: int = 0
+    n_audit: int = 0
+    n_failed: int = 0
+    n_quarantined: int = 0
+    n_dropped: int = 0
+    generation: int = 0
+    trained_labels: int = 0
+    covered_labels: int = 0
+    n_trainings: int = 0
+    n_segments: int = 0
+    n_scorings: int = 0
+    rescore: bool = False
+    horizon: int = 0
+    last_start: Literal["label", "explore"] = "explore"
+    losses: int = 0
+    quiet_steps: int = 0
+    idle_rounds: int = 0
+    error: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """Disagreement that pauses a walker, eV/Å."""
+        given = self.config.threshold_ev_ang
+        return given if given is not None else flag_threshold(self.config.target_force_error_ev_ang)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.phase in ("finished", "stopped", "failed")
+
+    def running_of(self, kind: str) -> list[Running]:
+        """Tasks of one kind in flight."""
+        return [task for task in self.running.values() if task.kind == kind]
+
+    def without_task(self, task: str) -> State:
+        """The state once a task is no longer in flight."""
+        return replace(self, running={name: r for name, r in self.running.items() if name != task})
+
+    def with_walker(self, walker: WalkerState) -> State:
+        """The state with one walker replaced."""
+        walkers = tuple(walker if w.walker == walker.walker else w for w in self.walkers)
+        return replace(self, walkers=walkers)

@@ -1,0 +1,80 @@
+"""How a campaign stands, and the story of one frame: read from the database alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from alflow.campaign.config import parse_config
+from alflow.campaign.console import curve_table, summary_table, time_table
+from alflow.campaign.summary import summarize
+from alflow.store import FrameStory, Store
+
+__all__ = ["show_status", "show_story", "story_lines"]
+
+
+def show_status(console: Console, database: str, name: str | None = None) -> None:
+    """Print how a campaign stands.
+
+    Raises:
+        StoreError: No such database or campaign.
+    """
+    with Store.open(database, read_only=True) as store:
+        campaign = store.campaign(name)
+        slots = parse_config(campaign.config["config"], "the stored configuration").slots
+        summary = summarize(store, campaign, slots)
+    console.print(summary_table(summary))
+    console.print(time_table(summary))
+    if summary.learning_curve:
+        console.print(curve_table(summary))
+
+
+def show_story(console: Console, database: str, frame: str) -> None:
+    """Print the story of one frame.
+
+    Raises:
+        StoreError: No such database, no such frame, or several that begin alike.
+    """
+    with Store.open(database, read_only=True) as store:
+        story = store.frame_story(store.frame(frame).id)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for heading, line in story_lines(story):
+        table.add_row(heading, line)
+    console.print(table)
+
+
+def story_lines(story: FrameStory) -> list[tuple[str, str]]:
+    """The story of a frame as (heading, sentence) pairs."""
+    frame = story.frame
+    lines = [("frame", f"{frame.id}  ({story.structure.formula}, structure {frame.structure_id[:16]}…)")]
+    if frame.walker is not None and frame.walker >= 0:
+        time = "" if frame.time is None else f" ({frame.time:.1f} fs)"
+        lines.append(("reached by", f"walker {frame.walker} at step {frame.step}{time}, generation {frame.generation}"))
+    else:
+        lines.append(("made by", "displacing a starting structure, before any committee existed"))
+    if frame.disagreement is not None and frame.threshold is not None:
+        lines.append(("disagreement", f"{frame.disagreement:.3f} eV/Å; the threshold was {frame.threshold:.3f} eV/Å"))
+    reason = f": {frame.reason}" if frame.reason else ""
+    lines.append(("decision", f"{frame.decision}{reason}"))
+    if story.job is not None:
+        job = story.job
+        failure = f"; {job.failure_kind}: {job.failure_message}" if job.failure_kind else ""
+        lines.append(("label job", f"{job.state} after {job.attempts} attempt(s), {job.n_lost} lost{failure}"))
+    for run in story.executions:
+        wall = "" if run.wall_s is None else f", {run.wall_s:.1f} s"
+        memory = "" if run.peak_memory_mb is None else f", {run.peak_memory_mb:.0f} MB"
+        what = f": {run.failure_kind}: {run.message}" if run.failure_kind else f": {run.message}" if run.message else ""
+        lines.append((f"attempt {run.attempt}", f"{run.status} on {run.host or 'no worker'}{wall}{memory}{what}"))
+    if story.label is not None:
+        evaluation = story.label.evaluation
+        text = f"energy {evaluation.energy:.6f} eV, largest force {evaluation.max_force:.3f} eV/Å"
+        if frame.predicted_forces is not None:
+            error = np.linalg.norm(frame.predicted_forces - evaluation.forces, axis=1).max()
+            text += f"; the committee was wrong by up to {error:.3f} eV/Å"
+        lines.append(("label", f"{text} [{story.label.level.engine}]"))
+    for data, split in story.datasets:
+        lines.append(("entered", f"data set {data.digest[:12]} as {split} ({data.n_train} train labels)"))
+    return lines

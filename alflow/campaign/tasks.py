@@ -1,0 +1,236 @@
+"""What runs on a worker: plain functions of plain values, each safe to run twice.
+
+A task never touches the database. It returns arrays; a committee it trains is a file named by its own hash.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alflow.domain import Label, Structure
+from alflow.domain.identity import digest_of_bytes
+from alflow.domain.learning_config import ModelConfig, TrainingConfig
+from alflow.exploration import SegmentOutcome, SegmentSettings, Walker, explore
+from alflow.potentials import Committee, load_committee
+from alflow.reference import LabelRequest, LabelResult, run_label
+from alflow.selection import estimate_error
+from alflow.tensors import to_batch
+from alflow.training import fit_committee, force_errors
+
+__all__ = [
+    "Answer",
+    "ExploreTask",
+    "LabelTask",
+    "ScoreTask",
+    "Task",
+    "TrainTask",
+    "TrainingResult",
+    "WeightFile",
+    "judge",
+    "run_task",
+]
+
+WORSE = 1.15
+"""A new committee is rejected when its force error on held-out labels is this many times the old one's, or more."""
+
+EXPLORING_DTYPE = torch.float32
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A committee on disk, named by the hash of its bytes."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """Label one structure in a process of its own."""
+
+    name: str
+    request: LabelRequest
+
+
+@dataclass(frozen=True)
+class ExploreTask:
+    """Advance a group of walkers together."""
+
+    name: str
+    committee: WeightFile
+    walkers: tuple[Walker, ...]
+    settings: SegmentSettings
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Train a committee, starting from the active one, and judge it.
+
+    Attributes:
+        name: Name of the task.
+        train: Labels to learn from.
+        validation: Labels that stop the training early.
+        audit: Labels that are only measured on.
+        model: The potential.
+        training: How to train.
+        seed: Seed of initial weights and of the bootstrap.
+        start: The active committee, if there is one.
+        folder: Where weight files live.
+    """
+
+    name: str
+    train: tuple[Label, ...]
+    validation: tuple[Label, ...]
+    audit: tuple[Label, ...]
+    model: ModelConfig
+    training: TrainingConfig
+    seed: int
+    start: WeightFile | None
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Measure the active committee's disagreement on frames that wait for a label."""
+
+    name: str
+    committee: WeightFile
+    frame_ids: tuple[str, ...]
+    structures: tuple[Structure, ...]
+
+
+Task = LabelTask | ExploreTask | TrainTask | ScoreTask
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained committee and the judgement on it; ``weights`` is None when nothing finite came out."""
+
+    weights: WeightFile | None
+    accepted: bool
+    reason: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a task returned, and what it cost. Times in seconds since the epoch, memory in MB."""
+
+    value: LabelResult | SegmentOutcome | TrainingResult | dict[str, float]
+    host: str
+    pid: int
+    started_at: float
+    ended_at: float
+    cpu_s: float
+
+
+_CACHE: dict[str, Committee] = {}
+"""The committees this worker used last, by hash; at most two."""
+
+
+def run_task(task: Task, threads: int = 1) -> Answer:
+    """Run one task on this worker.
+
+    Args:
+        task: What to do.
+        threads: Threads torch may use.
+    """
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    started_at, cpu = time.time(), time.process_time()
+    value: LabelResult | SegmentOutcome | TrainingResult | dict[str, float]
+    if isinstance(task, LabelTask):
+        value = run_label(task.request)
+    elif isinstance(task, ExploreTask):
+        value = explore(_committee(task.committee), task.walkers, task.settings)
+    elif isinstance(task, TrainTask):
+        value = _train(task)
+    else:
+        value = _score(task)
+    return Answer(value, socket.gethostname(), os.getpid(), started_at, time.time(), time.process_time() - cpu)
+
+
+def _committee(weights: WeightFile) -> Committee:
+    """The committee with these weights, from this worker's cache or from disk after its hash was verified."""
+    if weights.sha256 not in _CACHE:
+        while len(_CACHE) >= 2:
+            _CACHE.pop(next(iter(_CACHE)))
+        _CACHE[weights.sha256] = load_committee(weights.path, sha256=weights.sha256, dtype=EXPLORING_DTYPE)
+    return _CACHE[weights.sha256]
+
+
+def _score(task: ScoreTask) -> dict[str, float]:
+    committee = _committee(task.committee)
+    scores = committee.predict(to_batch(task.structures, committee.dtype)).disagreement()
+    return {frame_id: float(score) for frame_id, score in zip(task.frame_ids, scores, strict=True)}
+
+
+def _train(task: TrainTask) -> TrainingResult:
+    old = load_committee(task.start.path, sha256=task.start.sha256) if task.start else None
+    fit = fit_committee(task.train, task.validation, task.model, task.training, task.seed, start=old)
+    metrics = dict(fit.metrics)
+    if not all(np.isfinite(value) for value in metrics.values()):
+        finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
+        return TrainingResult(None, False, "training gave numbers that are not finite", finite)
+    accepted, reason, judged = judge(fit.committee, old, task.validation, task.audit)
+    return TrainingResult(save_weights(fit.committee, task.folder), accepted, reason, metrics | judged)
+
+
+def judge(
+    new: Committee, old: Committee | None, validation: Sequence[Label], audit: Sequence[Label]
+) -> tuple[bool, str, dict[str, float]]:
+    """Measure a new committee on labels it has not learnt from, and compare it with the one it would replace.
+
+    Returns:
+        Whether it is accepted, why not, and the metrics: error on audit labels with its 95 % interval.
+    """
+    metrics: dict[str, float] = {}
+    held_out = [*validation, *audit]
+    if audit:
+        estimate = estimate_error(force_errors(new, audit).mean_absolute)
+        metrics["audit_force_mae_ev_ang"] = estimate.mean
+        metrics["n_audit"] = float(len(audit))
+        if np.isfinite(estimate.upper):
+            metrics["audit_force_mae_lower_ev_ang"] = estimate.lower
+            metrics["audit_force_mae_upper_ev_ang"] = estimate.upper
+    if old is None or not held_out:
+        return True, "", metrics
+    error_new = float(np.mean(force_errors(new, held_out).mean_absolute))
+    error_old = float(np.mean(force_errors(old, held_out).mean_absolute))
+    metrics |= {"held_out_force_mae_ev_ang": error_new, "held_out_force_mae_before_ev_ang": error_old}
+    if not np.isfinite(error_new) or error_new > WORSE * error_old:
+        return False, f"held-out force error {error_new:.3f} eV/Å against {error_old:.3f} before", metrics
+    return True, "", metrics
+
+
+def save_weights(committee: Committee, folder: Path) -> WeightFile:
+    """Write a committee under the name of its own hash; a file that is there already is the same file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".training-") as scratch:
+        draft = Path(scratch) / "committee.safetensors"
+        committee.save(draft)
+        sha256 = digest_of_bytes(draft.read_bytes())
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        path = folder / f"{sha256}.safetensors"
+        draft.replace(path)
+    return WeightFile(path, sha256)
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """Kind of a task and what it is about, for its row in the table of executions."""
+    if isinstance(task, LabelTask):
+        return {"kind": "label", "attempt": task.request.attempt}
+    if isinstance(task, ExploreTask):
+        return {"kind": "explore", "attempt": 1}
+    return {"kind": "train" if isinstance(task, TrainTask) else "score", "attempt": 1}

@@ -1,0 +1,124 @@
+"""The command line: ``alflow run | validate | status | resume | stop | why | export``.
+
+Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
+imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from alflow.errors import AlflowError, CampaignError, ConfigError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="alflow",
+    help="Active learning of neural-network potentials: dynamics, PySCF, SQL and Dask in one loop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(help="The campaign, in YAML.")]
+Database = Annotated[str, typer.Argument(help="SQLite file or PostgreSQL URL.", metavar="DB")]
+Name = Annotated[str | None, typer.Argument(help="Name of the campaign; not needed if there is only one.")]
+Toy = Annotated[bool, typer.Option("--toy", help="Dry run: a Morse model of the molecule instead of PySCF.")]
+
+
+def main() -> None:
+    """Run the command line; errors the user can act on become one sentence and exit code 2."""
+    try:
+        app()
+    except AlflowError as error:
+        print(f"alflow: {error}", file=sys.stderr)
+        sys.exit(1 if isinstance(error, CampaignError) else 2)
+
+
+def _room(name: str) -> Any:
+    """Import one of alflow's rooms, only now: torch takes seconds, PySCF nearly one."""
+    return import_module(f"alflow.{name}")
+
+
+def _config(file: Path, toy: bool) -> Any:
+    config = _room("campaign.config").load_config(file)
+    return _room("campaign.toy").as_dry_run(config) if toy else config
+
+
+@app.command()
+def run(file: File, toy: Toy = False) -> None:
+    """Run a campaign to its end, or continue it where it was left."""
+    config = _config(file, toy)
+    ended = _room("campaign.console").run(config)
+    raise typer.Exit(0 if ended.state.phase in ("finished", "stopped") else 1)
+
+
+@app.command()
+def validate(file: File, toy: Toy = False) -> None:
+    """Check everything that can be known before an electron is computed."""
+    config = _config(file, toy)
+    preflight = _room("campaign.preflight")
+    structures = preflight.read_starting_structures(config)
+    preflight.check_campaign(config, structures)
+    formulas = ", ".join(sorted({s.formula for s in structures}))
+    console = Console()
+    console.print(f"{file}: valid", highlight=False)
+    console.print(f"  {len(structures)} starting structure(s): {formulas}", highlight=False)
+    console.print(f"  {preflight.describe(config)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(database: Database, name: Name = None) -> None:
+    """Show how a campaign stands."""
+    show = _room("campaign.status").show_status
+    show(Console(), database, name)
+
+
+@app.command()
+def resume(database: Database, name: Name = None) -> None:
+    """Continue a campaign from its database."""
+    ended = _room("campaign.console").resume(database, name)
+    raise typer.Exit(0 if ended.state.phase in ("finished", "stopped") else 1)
+
+
+@app.command()
+def stop(database: Database, name: Name = None) -> None:
+    """Ask a running campaign to stop; tasks in flight may finish."""
+    with _room("store").Store.open(database) as store:
+        campaign = store.campaign(name)
+        if campaign.holder is None:
+            raise ConfigError(f"Campaign '{campaign.name}' is not running (it is {campaign.state}); nothing to stop.")
+        store.request_stop(campaign.id)
+    Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False)
+
+
+@app.command()
+def why(
+    database: Database, frame: Annotated[str, typer.Argument(help="Frame or structure id, or its beginning.")]
+) -> None:
+    """Tell the story of one frame: who reached it, why it was chosen, what came of it."""
+    _room("campaign.status").show_story(Console(), database, frame)
+
+
+@app.command()
+def export(
+    database: Database,
+    output: Annotated[Path, typer.Argument(help="Extended XYZ file to write.", metavar="OUT.xyz")],
+    name: Annotated[str | None, typer.Option("--name", help="Only this campaign's labels.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write the labels as extended XYZ that ASE reads back."""
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists; choose another name or pass --overwrite.")
+    count = _room("campaign.export").export_labels(database, name, output)
+    Console().print(f"{count} labels written to {output}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

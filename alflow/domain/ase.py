@@ -1,0 +1,152 @@
+"""The one door to ASE: its Atoms, its calculators, its files.
+
+Units agree (eV, Å, e; stress positive under tension); velocities and times do not, and never pass through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from alflow.domain.label import Label
+from alflow.domain.structure import Structure
+from alflow.domain.surface import Surface
+from alflow.errors import StructureError
+
+__all__ = ["SurfaceCalculator", "as_calculator", "from_atoms", "read_structures", "to_atoms", "write_extxyz"]
+
+
+def from_atoms(atoms: Atoms) -> Structure:
+    """Take the structure out of ASE's Atoms.
+
+    Charge and multiplicity are read from ``atoms.info["charge"]`` and ``atoms.info["multiplicity"]``; 0 and 1 if
+    absent. Constraints, velocities and the calculator are left behind.
+
+    Raises:
+        StructureError: The atoms are no possible structure.
+    """
+    return Structure(
+        np.array(atoms.numbers, dtype=np.int64),
+        atoms.positions,
+        np.array(atoms.cell),
+        atoms.pbc,
+        int(atoms.info.get("charge", 0)),
+        int(atoms.info.get("multiplicity", 1)),
+    )
+
+
+def to_atoms(structure: Structure) -> Atoms:
+    """Give a structure to ASE; charge and multiplicity travel in ``info``."""
+    info = {"charge": structure.charge, "multiplicity": structure.multiplicity}
+    return Atoms(structure.numbers, structure.positions, cell=structure.cell, pbc=structure.pbc, info=info)
+
+
+def read_structures(path: str | Path) -> list[Structure]:
+    """Read all frames of a file in any format ASE knows.
+
+    Raises:
+        StructureError: The file cannot be read, or a frame is no possible structure.
+    """
+    try:
+        frames = read(path, index=":")
+    except Exception as error:  # ASE's readers raise whatever their parsers stumble over
+        raise StructureError(f"{path} cannot be read as structures: {error}") from error
+    structures = []
+    for number, atoms in enumerate(frames if isinstance(frames, list) else [frames]):
+        try:
+            structures.append(from_atoms(atoms))
+        except StructureError as error:
+            raise StructureError(f"{path}, frame {number}: {error}") from error
+    return structures
+
+
+def write_extxyz(path: str | Path, rows: Iterable[tuple[Label, Mapping[str, Any]]]) -> None:
+    """Write labels as extended XYZ: energy (eV), forces (eV/Å), stress (eV/Å³) and further properties of each frame.
+
+    Args:
+        path: File to write; replaced if it exists.
+        rows: Each label with what else belongs into its comment line (numbers, strings, booleans).
+    """
+    frames = []
+    for label, info in rows:
+        atoms = to_atoms(label.structure)
+        atoms.info.update(info)
+        evaluation = label.evaluation
+        results: dict[str, Any] = {"energy": evaluation.energy, "forces": np.array(evaluation.forces)}
+        if evaluation.stress is not None:
+            results["stress"] = full_3x3_to_voigt_6_stress(evaluation.stress)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    write(path, frames, format="extxyz")
+
+
+class SurfaceCalculator(Calculator):
+    """A surface behind ASE's calculator interface.
+
+    Besides energy, forces and (for periodic structures) stress, ``results`` holds ``energy_std`` (eV), ``forces_std``
+    (eV/Å, shape (atom, 3)) and ``disagreement`` (eV/Å) where the surface reports them.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - declared so by ASE
+
+    def __init__(self, surface: Surface) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.surface = surface
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """Name what changed since the last calculation.
+
+        Arrays are compared exactly, which takes a tenth of the time of ASE's tolerant comparison and, for a nine-atom
+        molecule, less than the evaluation itself.
+        """
+        if self.atoms is None:
+            return list(all_changes)
+        known = self.atoms
+        same = {
+            "positions": np.array_equal(known.positions, atoms.positions),
+            "numbers": np.array_equal(known.numbers, atoms.numbers),
+            "cell": np.array_equal(known.cell.array, atoms.cell.array),
+            "pbc": np.array_equal(known.pbc, atoms.pbc),
+        }
+        return [name for name, unchanged in same.items() if not unchanged]
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate the surface; all properties come at once."""
+        if atoms is None:
+            raise ValueError("This calculator needs atoms to evaluate; found none. Attach it with atoms.calc = …")
+        self.atoms = atoms.copy()  # type: ignore[no-untyped-call]
+        evaluation = self.surface.evaluate(from_atoms(atoms))
+        self.results = {
+            "energy": evaluation.energy,
+            "free_energy": evaluation.energy,
+            "forces": np.array(evaluation.forces),
+        }
+        if evaluation.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(evaluation.stress)
+        reported = (
+            ("energy_std", "energy_std_ev"),
+            ("forces_std", "forces_std_ev_ang"),
+            ("disagreement", "disagreement_ev_ang"),
+        )
+        for name, key in reported:
+            if key in evaluation.diagnostics:
+                value = evaluation.diagnostics[key]
+                self.results[name] = np.array(value) if isinstance(value, list) else value
+
+
+def as_calculator(surface: Surface) -> SurfaceCalculator:
+    """Use any surface (a committee, a reference behind a surface, a toy) as an ASE calculator."""
+    return SurfaceCalculator(surface)

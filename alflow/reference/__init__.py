@@ -1,0 +1,77 @@
+"""What makes labels: PySCF, analytic surfaces, and the separate process in which every label is computed.
+
+The face is lazy: ``import alflow.reference`` loads none of PySCF, pydantic and psutil. A name is fetched from its
+module the first time it is asked for, because a label process pays for every import with start-up time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alflow.reference.check import check_structure
+    from alflow.reference.config import (
+        LennardJonesConfig,
+        MorseConfig,
+        MorseMoleculeConfig,
+        MuellerBrownConfig,
+        PyscfConfig,
+        ReferenceConfig,
+        make_reference,
+    )
+    from alflow.reference.preflight import check_reference
+    from alflow.reference.process import run_label
+    from alflow.reference.pyscf import PyscfReference
+    from alflow.reference.request import LabelRequest, LabelResult
+    from alflow.reference.spool import SpooledResult, remove_spooled, sweep_spool
+    from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
+
+__all__ = [
+    "LabelRequest",
+    "LabelResult",
+    "LennardJones",
+    "LennardJonesConfig",
+    "Morse",
+    "MorseConfig",
+    "MorseMolecule",
+    "MorseMoleculeConfig",
+    "MuellerBrown",
+    "MuellerBrownConfig",
+    "PyscfConfig",
+    "PyscfReference",
+    "ReferenceConfig",
+    "SpooledResult",
+    "check_reference",
+    "check_structure",
+    "make_reference",
+    "remove_spooled",
+    "run_label",
+    "sweep_spool",
+]
+
+_HOMES = {
+    "check": ("check_structure",),
+    "config": (
+        "LennardJonesConfig",
+        "MorseConfig",
+        "MorseMoleculeConfig",
+        "MuellerBrownConfig",
+        "PyscfConfig",
+        "ReferenceConfig",
+        "make_reference",
+    ),
+    "preflight": ("check_reference",),
+    "process": ("run_label",),
+    "pyscf": ("PyscfReference",),
+    "request": ("LabelRequest", "LabelResult"),
+    "spool": ("SpooledResult", "remove_spooled", "sweep_spool"),
+    "toy": ("LennardJones", "Morse", "MorseMolecule", "MuellerBrown"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

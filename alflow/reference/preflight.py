@@ -1,0 +1,43 @@
+"""The check of a whole reference before a campaign begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from alflow.domain import Structure
+from alflow.errors import InputError
+from alflow.reference.check import check_molecule, check_overlap
+from alflow.reference.config import ReferenceConfig, make_reference
+from alflow.reference.pyscf import PyscfReference
+from alflow.reference.toy import MorseMolecule
+
+__all__ = ["check_reference"]
+
+
+def check_reference(config: ReferenceConfig, structures: Iterable[Structure]) -> None:
+    """Check that a reference can label these structures, before a campaign begins.
+
+    Args:
+        config: The reference's configuration.
+        structures: The campaign's first structures; their elements must be all there will be.
+
+    Raises:
+        InputError: One sentence: unknown functional or basis (with the likely spelling), an element the basis lacks,
+            impossible spin, overlapping atoms, a periodic structure.
+    """
+    found = list(structures)
+    if not found:
+        raise InputError("A reference is checked against the structures it will label; found none.")
+    reference = make_reference(config)
+    for structure in found:
+        if isinstance(reference, PyscfReference):
+            check_molecule(structure)
+            continue
+        check_overlap(structure)
+        if isinstance(reference, MorseMolecule):
+            reference.check(structure)
+    if isinstance(reference, PyscfReference):
+        # PySCF is loaded only here: a toy campaign is checked without it.
+        symbols = [symbol for structure in found for symbol in structure.symbols]
+        import_module("alflow.reference.method").check_method(reference, symbols)

@@ -1,0 +1,25 @@
+"""Selection: which frames deserve a label, in which order, and when there are enough."""
+
+from alflow.selection.audit import ErrorEstimate, estimate_error, stop_reached
+from alflow.selection.disagreement import force_disagreement, frame_disagreement
+from alflow.selection.novelty import fingerprint, first_near_duplicate, is_near_duplicate
+from alflow.selection.queue import Purpose, Request, admit, next_request, rescore
+from alflow.selection.threshold import DISAGREEMENT_PER_ERROR, flag_threshold
+
+__all__ = [
+    "DISAGREEMENT_PER_ERROR",
+    "ErrorEstimate",
+    "Purpose",
+    "Request",
+    "admit",
+    "estimate_error",
+    "fingerprint",
+    "first_near_duplicate",
+    "flag_threshold",
+    "force_disagreement",
+    "frame_disagreement",
+    "is_near_duplicate",
+    "next_request",
+    "rescore",
+    "stop_reached",
+]

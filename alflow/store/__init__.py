@@ -1,0 +1,52 @@
+"""The store: one SQL database that holds everything a campaign knows. Committed means it cannot be lost."""
+
+from alflow.store.lease import Holder, Lease
+from alflow.store.records import (
+    CampaignRecord,
+    CampaignState,
+    CommitteeRecord,
+    CommitteeState,
+    DatasetRecord,
+    EventRecord,
+    ExecutionKind,
+    ExecutionRecord,
+    ExecutionStatus,
+    FrameDecision,
+    FrameOrigin,
+    FrameRecord,
+    FrameStory,
+    JobRecord,
+    JobState,
+    Purpose,
+    Split,
+    WalkerRecord,
+    WalkerStatus,
+)
+from alflow.store.store import Store
+from alflow.store.transaction import Transaction
+
+__all__ = [
+    "CampaignRecord",
+    "CampaignState",
+    "CommitteeRecord",
+    "CommitteeState",
+    "DatasetRecord",
+    "EventRecord",
+    "ExecutionKind",
+    "ExecutionRecord",
+    "ExecutionStatus",
+    "FrameDecision",
+    "FrameOrigin",
+    "FrameRecord",
+    "FrameStory",
+    "Holder",
+    "JobRecord",
+    "JobState",
+    "Lease",
+    "Purpose",
+    "Split",
+    "Store",
+    "Transaction",
+    "WalkerRecord",
+    "WalkerStatus",
+]

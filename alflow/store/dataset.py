@@ -1,0 +1,184 @@
+"""Reading structures, labels and datasets; and the story of a frame, which needs them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from sqlalchemy import Select, exists, select
+
+from alflow.domain import Label, Level, Structure
+from alflow.errors import StoreError
+from alflow.store.query import CampaignReading
+from alflow.store.reading import every
+from alflow.store.records import CommitteeRecord, DatasetRecord, FrameRecord, FrameStory, JobRecord, Purpose, Split
+from alflow.store.rows import LABEL_COLUMNS, dataset_of, job_of, label_of, structure_of
+from alflow.store.tables import DatasetMemberRow, DatasetRow, JobRow, LabelRow, LevelRow, StructureRow
+
+__all__ = ["DatasetReading"]
+
+_IDS_PER_QUERY: Final = 500
+
+
+class DatasetReading(CampaignReading):
+    """What all campaigns of a store share, by content: structures, levels, labels and datasets."""
+
+    def structure(self, structure_id: str) -> Structure:
+        """Read a structure.
+
+        Raises:
+            StoreError: There is none with this id.
+        """
+        row = self._one(every(StructureRow).where(StructureRow.id == structure_id))
+        if row is None:
+            raise StoreError(f"There is no structure {structure_id} in {self._address.shown}.")
+        return structure_of(row)
+
+    def level(self, level_id: str) -> Level:
+        """Read a level of theory.
+
+        Raises:
+            StoreError: There is none with this id.
+        """
+        row = self._one(every(LevelRow).where(LevelRow.id == level_id))
+        if row is None:
+            raise StoreError(f"There is no level of theory {level_id} in {self._address.shown}.")
+        return Level(row.engine, row.settings_json)
+
+    def find_label(self, structure_id: str, level_id: str) -> Label | None:
+        """Look up the label of a structure at a level of theory; None if it was never computed."""
+        one = (LabelRow.structure_id == structure_id, LabelRow.level_id == level_id)
+        row = self._one(_labels().where(*one))
+        return None if row is None else label_of(row, {level_id: self.level(level_id)})
+
+    def labels(
+        self, campaign_id: int | None = None, level_id: str | None = None, purpose: Purpose | None = None
+    ) -> Iterator[Label]:
+        """Read labels.
+
+        Args:
+            campaign_id: Only those a campaign asked for and has received; None for all of the store.
+            level_id: Only those at this level of theory.
+            purpose: Only those that were asked for with this purpose.
+
+        Yields:
+            The labels: of one campaign in the order in which they were completed, of the whole store by id.
+        """
+        statement = _labels()
+        order: list[Any] = [LabelRow.structure_id, LabelRow.level_id]
+        same = (JobRow.structure_id == LabelRow.structure_id) & (JobRow.level_id == LabelRow.level_id)
+        if level_id is not None:
+            statement = statement.where(LabelRow.level_id == level_id)
+        if campaign_id is not None:
+            statement = statement.add_columns(JobRow.event_seq).join(JobRow, same)
+            statement = statement.where(JobRow.campaign_id == campaign_id, JobRow.state == "done")
+            order.insert(0, JobRow.event_seq)
+            if purpose is not None:
+                statement = statement.where(JobRow.purpose == purpose)
+        elif purpose is not None:
+            statement = statement.where(exists().where(same, JobRow.purpose == purpose))
+        levels = self._levels()
+        for row in self._pages(statement, order):
+            if row.level_id not in levels:
+                levels = self._levels()
+            yield label_of(row, levels)
+
+    def labels_by_id(self, pairs: Iterable[tuple[str, str]]) -> list[Label]:
+        """Read labels by their keys.
+
+        Args:
+            pairs: (structure id, level id) of each.
+
+        Returns:
+            The labels in the order of the pairs.
+
+        Raises:
+            StoreError: Some of them are not in the store.
+        """
+        wanted = list(pairs)
+        levels = self._levels()
+        found: dict[tuple[str, str], Label] = {}
+        for level_id in {level_id for _, level_id in wanted}:
+            ids = [structure_id for structure_id, its_level in wanted if its_level == level_id]
+            for start in range(0, len(ids), _IDS_PER_QUERY):
+                some = LabelRow.structure_id.in_(ids[start : start + _IDS_PER_QUERY])
+                for row in self._all(_labels().where(LabelRow.level_id == level_id, some)):
+                    found[row.structure_id, row.level_id] = label_of(row, levels)
+        missing = [
+            f"{structure_id[:12]} at {level_id[:12]}"
+            for structure_id, level_id in wanted
+            if (structure_id, level_id) not in found
+        ]
+        if missing:
+            raise StoreError(f"{len(missing)} labels are not in {self._address.shown}: {', '.join(missing[:5])}.")
+        return [found[pair] for pair in wanted]
+
+    def dataset_members(self, digest: str) -> list[tuple[str, str, Split]]:
+        """Read the members of a dataset.
+
+        Args:
+            digest: The dataset.
+
+        Returns:
+            (structure id, level id, split) of each label, ordered by id.
+
+        Raises:
+            StoreError: There is no such dataset.
+        """
+        members = select(DatasetMemberRow.structure_id, DatasetMemberRow.level_id, DatasetMemberRow.split)
+        rows = self._all(
+            members.where(DatasetMemberRow.dataset_digest == digest).order_by(
+                DatasetMemberRow.structure_id, DatasetMemberRow.level_id
+            )
+        )
+        if not rows and self._one(select(DatasetRow.digest).where(DatasetRow.digest == digest)) is None:
+            raise StoreError(f"There is no dataset {digest} in {self._address.shown}.")
+        return [(row.structure_id, row.level_id, row.split) for row in rows]
+
+    def datasets_of(self, structure_id: str, level_id: str) -> list[tuple[DatasetRecord, Split]]:
+        """Datasets a label entered, and into which part of each, oldest first."""
+        statement = (
+            every(DatasetRow)
+            .add_columns(DatasetMemberRow.split)
+            .join(DatasetMemberRow, DatasetMemberRow.dataset_digest == DatasetRow.digest)
+            .where(DatasetMemberRow.structure_id == structure_id, DatasetMemberRow.level_id == level_id)
+            .order_by(DatasetRow.created_at, DatasetRow.digest)
+        )
+        return [(dataset_of(row), row.split) for row in self._all(statement)]
+
+    def frame_story(self, frame_id: str) -> FrameStory:
+        """Gather everything known about one frame.
+
+        Args:
+            frame_id: Its id, or enough of the beginning.
+
+        Raises:
+            StoreError: No frame or more than one begins like this.
+        """
+        frame = self.frame(frame_id)
+        job = self._job_of(frame)
+        return FrameStory(
+            frame=frame,
+            structure=self.structure(frame.structure_id),
+            job=job,
+            executions=() if job is None else tuple(self.executions(frame.campaign_id, "label", job.id)),
+            label=None if job is None else self.find_label(job.structure_id, job.level_id),
+            committees=self._committees_of(frame),
+            datasets=() if job is None else tuple(self.datasets_of(job.structure_id, job.level_id)),
+        )
+
+    def _job_of(self, frame: FrameRecord) -> JobRecord | None:
+        # by structure, not by frame: a duplicate has no job of its own, but its label was asked for by its twin
+        here = (JobRow.campaign_id == frame.campaign_id, JobRow.structure_id == frame.structure_id)
+        row = self._one(every(JobRow).where(*here).order_by(JobRow.event_seq.desc(), JobRow.id))
+        return None if row is None else job_of(row)
+
+    def _committees_of(self, frame: FrameRecord) -> tuple[CommitteeRecord, ...]:
+        return tuple(c for c in self.committees(frame.campaign_id) if c.generation == frame.generation)
+
+    def _levels(self) -> dict[str, Level]:
+        return {row.id: Level(row.engine, row.settings_json) for row in self._all(every(LevelRow))}
+
+
+def _labels() -> Select[Any]:
+    return select(*LABEL_COLUMNS).join(StructureRow, StructureRow.id == LabelRow.structure_id)

@@ -1,0 +1,197 @@
+"""Reading campaigns, and what happened in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+from sqlalchemy import func, select
+
+from alflow.errors import StoreError, did_you_mean
+from alflow.store.reading import Reading, every
+from alflow.store.records import (
+    CampaignRecord,
+    CommitteeRecord,
+    EventRecord,
+    ExecutionKind,
+    ExecutionRecord,
+    FrameDecision,
+    FrameRecord,
+    JobRecord,
+    JobState,
+    WalkerRecord,
+)
+from alflow.store.rows import campaign_of, committee_of, event_of, execution_of, frame_of, job_of, walker_of
+from alflow.store.tables import (
+    CampaignRow,
+    CommitteeRow,
+    EventRow,
+    ExecutionRow,
+    FrameRow,
+    JobRow,
+    WalkerRow,
+)
+
+__all__ = ["CampaignReading"]
+
+
+class CampaignReading(Reading):
+    """Everything that belongs to one campaign."""
+
+    def campaigns(self) -> list[CampaignRecord]:
+        """All campaigns of the store, oldest first."""
+        return [campaign_of(row) for row in self._all(every(CampaignRow).order_by(CampaignRow.id))]
+
+    def campaign(self, name: str | None = None) -> CampaignRecord:
+        """Find a campaign by its name.
+
+        Args:
+            name: Its name; None for the only one there is.
+
+        Raises:
+            StoreError: There is none of that name, or the name is needed because there are several.
+        """
+        found = self.campaigns()
+        named = {campaign.name: campaign for campaign in found}
+        if name is None and len(found) == 1:
+            return found[0]
+        if name is not None and name in named:
+            return named[name]
+        if not found:
+            raise StoreError(f"{self._address.shown} holds no campaign yet; start one first.")
+        listed = ", ".join(sorted(named))
+        if name is None:
+            raise StoreError(f"{self._address.shown} holds {len(found)} campaigns; name one of them: {listed}.")
+        raise StoreError(f"There is no campaign '{name}'.{did_you_mean(name, named)} Campaigns here: {listed}.")
+
+    def stop_requested(self, campaign_id: int) -> bool:
+        """Whether somebody asked a campaign to stop since it was last started."""
+        row = self._one(select(CampaignRow.stop_requested).where(CampaignRow.id == campaign_id))
+        return bool(row is not None and row.stop_requested)
+
+    def events(self, campaign_id: int, after: int = 0) -> Iterator[EventRecord]:
+        """Read the journal.
+
+        Args:
+            campaign_id: The campaign.
+            after: Only events with a larger number than this.
+
+        Yields:
+            The events, in order.
+        """
+        statement = every(EventRow).where(EventRow.campaign_id == campaign_id, EventRow.seq > after)
+        return map(event_of, self._pages(statement, [EventRow.seq]))
+
+    def frame(self, prefix: str) -> FrameRecord:
+        """Find a frame by the beginning of its id, or of its structure's.
+
+        Args:
+            prefix: Enough characters that only one frame is meant.
+
+        Raises:
+            StoreError: No frame or more than one begins like this; the message lists them.
+        """
+        if not prefix:
+            raise StoreError("Give the beginning of a frame's id; found an empty one.")
+        exact = self._one(every(FrameRow).where(FrameRow.id == prefix))
+        if exact is not None:
+            return frame_of(exact)
+        for column in (FrameRow.id, FrameRow.structure_id):
+            begins = func.substr(column, 1, len(prefix)) == prefix
+            rows = self._all(every(FrameRow).where(begins).order_by(FrameRow.id).limit(11))
+            if len(rows) == 1:
+                return frame_of(rows[0])
+            if rows:
+                listed = ", ".join(row.id for row in rows[:10]) + (", …" if len(rows) > 10 else "")
+                raise StoreError(f"More than one frame begins with '{prefix}': {listed}. Give more characters.")
+        newest = self._all(select(FrameRow.id).order_by(FrameRow.event_seq.desc(), FrameRow.id).limit(5))
+        listed = ", ".join(row.id for row in newest) or "none"
+        raise StoreError(f"No frame or structure begins with '{prefix}'. The newest frames here: {listed}.")
+
+    def frames(
+        self,
+        campaign_id: int,
+        decision: FrameDecision | None = None,
+        generation: int | None = None,
+        walker: int | None = None,
+        structure_id: str | None = None,
+    ) -> Iterator[FrameRecord]:
+        """Read frames in the order in which they were recorded.
+
+        Args:
+            campaign_id: The campaign.
+            decision: Only those of this decision.
+            generation: Only those this generation looked at.
+            walker: Only those of this walker.
+            structure_id: Only those of this structure.
+
+        Yields:
+            The frames, ordered by event and id.
+        """
+        statement = every(FrameRow).where(FrameRow.campaign_id == campaign_id)
+        if decision is not None:
+            statement = statement.where(FrameRow.decision == decision)
+        if generation is not None:
+            statement = statement.where(FrameRow.generation == generation)
+        if walker is not None:
+            statement = statement.where(FrameRow.walker == walker)
+        if structure_id is not None:
+            statement = statement.where(FrameRow.structure_id == structure_id)
+        return map(frame_of, self._pages(statement, [FrameRow.event_seq, FrameRow.id]))
+
+    def jobs(self, campaign_id: int, state: JobState | None = None) -> list[JobRecord]:
+        """Labels asked for, in the order of their last change.
+
+        Args:
+            campaign_id: The campaign.
+            state: Only those in this state.
+        """
+        statement = every(JobRow).where(JobRow.campaign_id == campaign_id)
+        if state is not None:
+            statement = statement.where(JobRow.state == state)
+        return [job_of(row) for row in self._all(statement.order_by(JobRow.event_seq, JobRow.id))]
+
+    def job_counts(self, campaign_id: int) -> dict[JobState, int]:
+        """Number of labels asked for, by state; states without any are there with 0."""
+        statement = (
+            select(JobRow.state, func.count().label("number"))
+            .where(JobRow.campaign_id == campaign_id)
+            .group_by(JobRow.state)
+        )
+        counts: dict[JobState, int] = dict.fromkeys(get_args(JobState), 0)
+        counts.update((row.state, row.number) for row in self._all(statement))
+        return counts
+
+    def executions(
+        self, campaign_id: int, kind: ExecutionKind | None = None, subject: str | None = None
+    ) -> list[ExecutionRecord]:
+        """Attempts, oldest first.
+
+        Args:
+            campaign_id: The campaign.
+            kind: Only those of this kind.
+            subject: Only those that worked on this.
+        """
+        statement = every(ExecutionRow).where(ExecutionRow.campaign_id == campaign_id)
+        if kind is not None:
+            statement = statement.where(ExecutionRow.kind == kind)
+        if subject is not None:
+            statement = statement.where(ExecutionRow.subject == subject)
+        return [execution_of(row) for row in self._all(statement.order_by(ExecutionRow.id))]
+
+    def walkers(self, campaign_id: int) -> list[WalkerRecord]:
+        """Latest checkpoint of each walker, by number."""
+        statement = every(WalkerRow).where(WalkerRow.campaign_id == campaign_id).order_by(WalkerRow.walker)
+        return [walker_of(row) for row in self._all(statement)]
+
+    def committees(self, campaign_id: int) -> list[CommitteeRecord]:
+        """Committees by generation, and of one generation in the order in which they were recorded."""
+        statement = every(CommitteeRow).where(CommitteeRow.campaign_id == campaign_id)
+        rows = self._all(statement.order_by(CommitteeRow.generation, CommitteeRow.id))
+        return [committee_of(row) for row in rows]
+
+    def active_committee(self, campaign_id: int) -> CommitteeRecord | None:
+        """The committee in use; None before the first is trained."""
+        active = CommitteeRow.state == "active"
+        row = self._one(every(CommitteeRow).where(CommitteeRow.campaign_id == campaign_id, active))
+        return None if row is None else committee_of(row)

@@ -1,0 +1,60 @@
+"""How everything is read: in short transactions, page by page, so that no reader ever holds a writer up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Executable, Select, select, tuple_
+
+from alflow.store.opening import Address, translated
+from alflow.store.tables import TableRow
+
+__all__ = ["Reading", "every"]
+
+_PAGE: Final = 2000
+
+
+class Reading:
+    """A connection to a database, for reading."""
+
+    def __init__(self, engine: Engine, address: Address) -> None:
+        self._engine = engine
+        self._address = address
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(self._address), self._engine.connect() as connection:
+            yield connection
+
+    def _all(self, statement: Executable) -> Sequence[Any]:
+        with self._reading() as connection:
+            return connection.execute(statement).all()
+
+    def _one(self, statement: Executable) -> Any:
+        with self._reading() as connection:
+            return connection.execute(statement).first()
+
+    def _pages(self, statement: Select[Any], order: Sequence[Any], size: int = _PAGE) -> Iterator[Any]:
+        """Read rows in the order of some columns that no two rows share and that the statement selects.
+
+        Each page begins after the last row of the one before (not after a number of rows, which would skip some
+        when others are inserted meanwhile). A transaction left open for hours would make SQLite's log grow without
+        end and keep PostgreSQL from tidying up.
+        """
+        after: tuple[Any, ...] | None = None
+        while True:
+            page = statement.order_by(*order).limit(size)
+            if after is not None:
+                page = page.where(tuple_(*order) > tuple_(*after))
+            rows = self._all(page)
+            yield from rows
+            if len(rows) < size:
+                return
+            after = tuple(rows[-1]._mapping[column.key] for column in order)
+
+
+def every(table: type[TableRow]) -> Select[Any]:
+    """Select all columns of a table."""
+    return select(*table.__table__.columns)

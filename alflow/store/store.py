@@ -1,0 +1,202 @@
+"""The store: one database that holds everything a campaign knows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+
+from alflow.domain.identity import canonical_json, digest_of_bytes
+from alflow.errors import StoreError
+from alflow.store.dataset import DatasetReading
+from alflow.store.lease import Holder, Lease, acquire, fence, release
+from alflow.store.opening import address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
+from alflow.store.records import CampaignRecord, CampaignState, now
+from alflow.store.schema import check_schema, make_schema
+from alflow.store.tables import CampaignRow
+from alflow.store.transaction import Transaction
+
+__all__ = ["Store"]
+
+
+class Store(DatasetReading):
+    """A database of campaigns: an SQLite file, or PostgreSQL.
+
+    Structures, levels and labels are shared by all campaigns, by content. Everything else belongs to one campaign
+    and is written only by the process that holds its lease. Any number of threads and processes may read meanwhile.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, Store.open(f"{folder}/store.db", create=True) as store:
+        ...     campaign = store.create_campaign("water", {"walkers": 8}, seed=1)
+        ...     lease = store.acquire(campaign.id, Holder.current())
+        ...     with store.transaction(lease) as tx:
+        ...         seq = tx.append_event("started", {"walkers": 8})
+        ...     store.release(lease, "finished")
+        ...     [(event.seq, event.kind) for event in store.events(campaign.id)]
+        [(1, 'started')]
+    """
+
+    @classmethod
+    def open(cls, target: str | Path, create: bool = False, read_only: bool = False) -> Store:
+        """Open a store.
+
+        Args:
+            target: Path of an SQLite file, or ``postgresql://user:password@host:port/database``.
+            create: Whether to make the file and its tables if they are missing, and to bring older ones up to date.
+            read_only: Whether to make writing impossible.
+
+        Raises:
+            StoreError: It cannot be opened; the message says why and what to do.
+        """
+        if create and read_only:
+            raise StoreError("A store cannot be created and read-only at once; choose one.")
+        address = address_of(target)
+        if address.path is not None:
+            prepare_file(address.path, create)
+        engine = engine_of(address, read_only)
+        try:
+            with translated(address):
+                if address.path is not None and create:
+                    _touch(address.path)
+                if address.path is not None and not read_only:
+                    use_write_ahead_log(engine)
+                if create:
+                    make_schema(engine, address.shown)
+                check_schema(engine, address.shown)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine, address)
+
+    def close(self) -> None:
+        """Close every connection. The store can be read and written by others as before."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create_campaign(self, name: str, config: Mapping[str, Any], seed: int) -> CampaignRecord:
+        """Create a campaign that nobody drives yet.
+
+        Args:
+            name: Its name, new in this store.
+            config: Its whole configuration, as plain JSON values.
+            seed: Seed of every random number.
+
+        Raises:
+            StoreError: The name is empty or taken, or the configuration is not plain JSON.
+        """
+        if not name.strip():
+            raise StoreError("A campaign needs a name; found an empty one.")
+        values = {
+            "uuid": str(uuid.uuid4()),
+            "name": name,
+            "config_json": dict(config),
+            "config_digest": _digest(config),
+            "seed": seed,
+            "state": "created",
+            "reason": "",
+            "epoch": 0,
+            "beat": 0,
+            "holder": None,
+            "stop_requested": False,
+            "created_at": now(),
+            "alflow_version": version("alflow"),
+        }
+        with translated(self._address), writing(self._engine) as connection:
+            taken = select(func.count()).where(CampaignRow.name == name)
+            if connection.execute(taken).scalar_one():
+                raise StoreError(
+                    f"There is a campaign '{name}' in {self._address.shown} already; resume it, or rename."
+                )
+            connection.execute(insert(CampaignRow), [values])
+        return self.campaign(name)
+
+    def acquire(self, campaign_id: int, holder: Holder, ttl_s: float = 30.0, take_over: bool = False) -> Lease:
+        """Take the lease of a campaign; it is then running, and no stop is requested.
+
+        It is given at once if the campaign is free, or its holder is dead and was of this machine. If that cannot be
+        told (another machine), the holder's beat is watched for ``ttl_s`` and the lease is given if it stands still.
+        A process that holds the lease already gets a new one; its old one is fenced.
+
+        Args:
+            campaign_id: The campaign.
+            holder: The process that will drive it; :meth:`Holder.current` for this one.
+            ttl_s: How long a beat may stand still before its holder counts as dead, s. Beat several times as often.
+            take_over: Take it even from a holder that lives; that one is stopped by its next write.
+
+        Raises:
+            CampaignLocked: Another live process drives it, or another challenger was faster.
+            StoreError: There is no such campaign.
+        """
+        with translated(self._address):
+            return acquire(self._engine, campaign_id, holder, ttl_s, take_over)
+
+    def beat(self, lease: Lease) -> None:
+        """Show that the holder of a lease lives. Every transaction does so too.
+
+        Raises:
+            Fenced: The campaign was taken over.
+        """
+        with translated(self._address), writing(self._engine) as connection:
+            fence(connection, lease)
+
+    def release(self, lease: Lease, state: CampaignState, reason: str = "") -> None:
+        """Give a lease back and record why the campaign no longer runs.
+
+        Raises:
+            Fenced: The campaign was taken over.
+        """
+        with translated(self._address):
+            release(self._engine, lease, state, reason)
+
+    def request_stop(self, campaign_id: int) -> None:
+        """Ask the process that drives a campaign to stop at the next good moment. Needs no lease.
+
+        Raises:
+            StoreError: There is no such campaign.
+        """
+        with translated(self._address), writing(self._engine) as connection:
+            asked = update(CampaignRow).where(CampaignRow.id == campaign_id).values(stop_requested=True)
+            if connection.execute(asked).rowcount != 1:
+                raise StoreError(f"There is no campaign number {campaign_id} in {self._address.shown}.")
+
+    @contextmanager
+    def transaction(self, lease: Lease) -> Iterator[Transaction]:
+        """Write: all of the block is stored together when it ends, or nothing of it if it raises.
+
+        Args:
+            lease: The right to write; proved by the first statement.
+
+        Raises:
+            Fenced: The campaign was taken over, so nothing was written; this process must stop.
+            StoreError: The database refused; nothing was written.
+        """
+        with translated(self._address), writing(self._engine) as connection:
+            yield Transaction(connection, lease)
+
+
+def _touch(path: Path) -> None:
+    try:
+        path.touch()
+    except OSError as error:
+        raise StoreError(f"The file {path} cannot be written ({error.strerror}); choose another folder.") from None
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    try:
+        return digest_of_bytes(canonical_json(dict(config)).encode())
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"A configuration must hold plain JSON values with finite numbers: {error}.") from None

@@ -1,0 +1,319 @@
+"""Writing: everything between the beginning and the end of one transaction is stored together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from alflow.domain import FailureKind, Label, Level, Structure
+from alflow.errors import StoreError
+from alflow.store.lease import Lease, fence
+from alflow.store.records import (
+    CampaignState,
+    CommitteeRecord,
+    ExecutionRecord,
+    ExecutionStatus,
+    FrameDecision,
+    FrameRecord,
+    JobRecord,
+    Split,
+    WalkerRecord,
+    now,
+)
+from alflow.store.rows import execution_values, frame_values, job_values, label_values, structure_values, walker_values
+from alflow.store.tables import (
+    CampaignRow,
+    CommitteeRow,
+    DatasetMemberRow,
+    DatasetRow,
+    EventRow,
+    ExecutionRow,
+    FrameRow,
+    JobRow,
+    LabelRow,
+    LevelRow,
+    StructureRow,
+    TableRow,
+    WalkerRow,
+)
+
+__all__ = ["Transaction"]
+
+_NEVER_CHANGES: Final = ("campaign_id", "frame_id", "structure_id", "level_id", "purpose")
+_SPLITS: Final = ("train", "validation", "audit")
+
+
+class Transaction:
+    """One write transaction of the process that holds a campaign's lease.
+
+    Made by :meth:`alflow.store.Store.transaction`. Adding what is there already changes nothing, so a task or an
+    event may be recorded twice without harm.
+    """
+
+    def __init__(self, connection: Connection, lease: Lease) -> None:
+        fence(connection, lease)
+        self._connection = connection
+        self._lease = lease
+        self._last_seq: int | None = None
+        self._known_levels: set[str] = set()
+
+    def append_event(self, kind: str, payload: Mapping[str, Any]) -> int:
+        """Write the next line of the journal.
+
+        Args:
+            kind: What happened.
+            payload: The particulars; plain JSON values.
+
+        Returns:
+            Number of the event: 1 for the first of the campaign, then without gaps.
+        """
+        if self._last_seq is None:
+            last = select(func.max(EventRow.seq)).where(EventRow.campaign_id == self._lease.campaign_id)
+            self._last_seq = self._connection.execute(last).scalar() or 0
+        seq = self._last_seq + 1
+        row = {
+            "campaign_id": self._lease.campaign_id,
+            "seq": seq,
+            "kind": kind,
+            "payload_json": dict(payload),
+            "recorded_at": now(),
+        }
+        self._connection.execute(insert(EventRow), [row])
+        self._last_seq = seq
+        return seq
+
+    def set_campaign_state(self, state: CampaignState, reason: str = "") -> None:
+        """Record where the life of the campaign stands, and why."""
+        here = CampaignRow.id == self._lease.campaign_id
+        self._connection.execute(update(CampaignRow).where(here).values(state=state, reason=reason))
+
+    def add_structure(self, structure: Structure) -> bool:
+        """Store a structure; returns whether it is new."""
+        return self._add(StructureRow, structure_values(structure))
+
+    def add_level(self, level: Level) -> bool:
+        """Store a level of theory; returns whether it is new."""
+        values = {"id": level.id, "engine": level.engine, "settings_json": dict(level.settings)}
+        self._known_levels.add(level.id)
+        return self._add(LevelRow, values)
+
+    def add_frame(self, frame: FrameRecord, structure: Structure) -> bool:
+        """Store a frame and its structure; returns whether the frame is new.
+
+        Raises:
+            StoreError: It is a frame of another campaign, or of another structure.
+        """
+        self._check_campaign(frame.campaign_id, f"Frame {frame.id}")
+        if frame.structure_id != structure.id:
+            raise StoreError(
+                f"Frame {frame.id} is of structure {frame.structure_id}, but was given with {structure.id}."
+            )
+        self.add_structure(structure)
+        return self._add(FrameRow, frame_values(frame))
+
+    def set_frame_decision(self, frame_id: str, decision: FrameDecision, reason: str = "") -> None:
+        """Change what was decided about a frame.
+
+        Raises:
+            StoreError: The campaign has no such frame.
+        """
+        here = (FrameRow.id == frame_id, FrameRow.campaign_id == self._lease.campaign_id)
+        changed = self._connection.execute(update(FrameRow).where(*here).values(decision=decision, reason=reason))
+        if changed.rowcount != 1:
+            raise StoreError(f"Campaign {self._lease.campaign_id} has no frame {frame_id} to decide about.")
+
+    def put_job(self, job: JobRecord) -> None:
+        """Store a job, or bring it up to date.
+
+        Raises:
+            StoreError: The campaign asks for the same label under another job already.
+        """
+        self._check_campaign(job.campaign_id, f"Job {job.id}")
+        self._put(JobRow, job_values(job))
+
+    def add_label(self, label: Label, execution_key: str | None = None) -> bool:
+        """Store a label, with its structure and its level of theory.
+
+        Args:
+            label: The label.
+            execution_key: The execution that computed it; None if it came from elsewhere.
+
+        Returns:
+            True if it is new; False if that structure has its label at that level already, which stays as it is.
+        """
+        self.add_structure(label.structure)
+        if label.level.id not in self._known_levels:
+            self.add_level(label.level)
+        return self._add(LabelRow, label_values(label, execution_key))
+
+    def start_execution(self, execution: ExecutionRecord) -> None:
+        """Record that a task is handed out.
+
+        Raises:
+            StoreError: There was an execution of this key before.
+        """
+        self._check_campaign(execution.campaign_id, f"Execution {execution.key}")
+        if not self._add(ExecutionRow, execution_values(execution)):
+            raise StoreError(f"There was an execution {execution.key} before; each attempt needs a key of its own.")
+
+    def finish_execution(
+        self,
+        key: str,
+        status: ExecutionStatus,
+        *,
+        failure_kind: FailureKind | None = None,
+        message: str = "",
+        worker: str | None = None,
+        host: str | None = None,
+        pid: int | None = None,
+        wall_s: float | None = None,
+        cpu_s: float | None = None,
+        peak_memory_mb: float | None = None,
+        threads: int | None = None,
+        ended_at: datetime | None = None,
+    ) -> bool:
+        """Complete an execution, once.
+
+        Args:
+            key: The execution.
+            status: How it went.
+            failure_kind: Class of failure, if it failed.
+            message: What happened.
+            worker: Address or name of the worker; None leaves what was recorded at the start.
+            host: Machine it ran on; None as above.
+            pid: Process it ran in; None as above.
+            wall_s: Time it took, s.
+            cpu_s: Processor time it took, s.
+            peak_memory_mb: Most memory it held, MB.
+            threads: Threads it was given.
+            ended_at: When it ended; now by default.
+
+        Returns:
+            False if it had ended before; its row stays as it is.
+
+        Raises:
+            StoreError: The campaign never started such an execution.
+        """
+        ended = {"status": status, "failure_kind": failure_kind, "message": message, "ended_at": ended_at or now()}
+        where = {"worker": worker, "host": host, "pid": pid, "threads": threads}
+        spent = {"wall_s": wall_s, "cpu_s": cpu_s, "peak_memory_mb": peak_memory_mb}
+        known = {name: value for name, value in (where | spent).items() if value is not None}
+        mine = (ExecutionRow.key == key, ExecutionRow.campaign_id == self._lease.campaign_id)
+        running = ExecutionRow.ended_at.is_(None)
+        changed = self._connection.execute(update(ExecutionRow).where(*mine, running).values(**ended, **known))
+        if changed.rowcount == 1:
+            return True
+        if self._connection.execute(select(ExecutionRow.id).where(*mine)).first() is None:
+            raise StoreError(f"Campaign {self._lease.campaign_id} never started an execution {key}.")
+        return False
+
+    def close_lost_executions(self) -> int:
+        """Record every execution that still runs as lost: after a restart, nobody will ever hear of it.
+
+        Returns:
+            How many there were.
+        """
+        here = (ExecutionRow.campaign_id == self._lease.campaign_id, ExecutionRow.ended_at.is_(None))
+        values = {
+            "status": "lost",
+            "failure_kind": FailureKind.SCHEDULER_LOST,
+            "message": "The process that waited for it ended first.",
+            "ended_at": now(),
+        }
+        return self._connection.execute(update(ExecutionRow).where(*here).values(**values)).rowcount
+
+    def put_walker(self, walker: WalkerRecord) -> bool:
+        """Store a walker's checkpoint, unless a later one is there.
+
+        Returns:
+            Whether it was stored. A segment that arrives a second time, or late, is not.
+        """
+        self._check_campaign(walker.campaign_id, f"Walker {walker.walker}")
+        if walker.velocities.shape != walker.structure.positions.shape:
+            raise StoreError(
+                f"Velocities of walker {walker.walker} have shape {walker.structure.positions.shape}; found "
+                f"{walker.velocities.shape}."
+            )
+        return self._put(WalkerRow, walker_values(walker))
+
+    def add_committee(self, committee: CommitteeRecord) -> None:
+        """Store a trained committee; an active one takes the place of the one before."""
+        self._check_campaign(committee.campaign_id, f"Committee {committee.sha256[:12]}")
+        if committee.state == "active":
+            before = (CommitteeRow.campaign_id == committee.campaign_id, CommitteeRow.state == "active")
+            self._connection.execute(update(CommitteeRow).where(*before).values(state="superseded"))
+        values = dict(vars(committee))
+        values["metrics_json"] = dict(values.pop("metrics"))
+        self._connection.execute(insert(CommitteeRow), [values])
+
+    def add_dataset(self, digest: str, members: Sequence[tuple[str, str, Split]]) -> bool:
+        """Store a dataset.
+
+        Args:
+            digest: SHA-256 of its content.
+            members: (structure id, level id, split) of each label; all of them stored before.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            StoreError: There is another dataset of this digest, or a label is missing.
+        """
+        counts = {f"n_{split}": sum(member[2] == split for member in members) for split in _SPLITS}
+        values = {"digest": digest, "campaign_id": self._lease.campaign_id, "created_at": now(), **counts}
+        if not self._add(DatasetRow, values):
+            columns = (DatasetRow.n_train, DatasetRow.n_validation, DatasetRow.n_audit)
+            known = self._connection.execute(select(*columns).where(DatasetRow.digest == digest)).one()
+            if tuple(known) != tuple(counts.values()):
+                raise StoreError(
+                    f"Dataset {digest[:12]} is stored with {tuple(known)} labels for training, validation and audit, "
+                    f"now given with {tuple(counts.values())}: the digest does not name its content."
+                )
+            return False
+        rows = [
+            {"dataset_digest": digest, "structure_id": structure_id, "level_id": level_id, "split": split}
+            for structure_id, level_id, split in members
+        ]
+        if rows:
+            self._connection.execute(insert(DatasetMemberRow), rows)
+        return True
+
+    def _check_campaign(self, campaign_id: int, what: str) -> None:
+        if campaign_id != self._lease.campaign_id:
+            raise StoreError(
+                f"{what} belongs to campaign {campaign_id}, but this transaction writes to {self._lease.campaign_id}."
+            )
+
+    def _add(self, table: type[TableRow], values: Mapping[str, Any]) -> bool:
+        statement = _insert_new(self._connection.dialect.name, table)
+        return self._connection.execute(statement, [dict(values)]).rowcount == 1
+
+    def _put(self, table: type[TableRow], values: Mapping[str, Any]) -> bool:
+        statement = _insert_or_update(self._connection.dialect.name, table)
+        return self._connection.execute(statement, [dict(values)]).rowcount == 1
+
+
+def _insert_into(dialect: str, table: type[TableRow]) -> Any:
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
+
+
+# Built once: putting a statement together takes longer than executing it.
+@cache
+def _insert_new(dialect: str, table: type[TableRow]) -> Any:
+    return _insert_into(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _insert_or_update(dialect: str, table: type[TableRow]) -> Any:
+    statement = _insert_into(dialect, table)
+    new = statement.excluded
+    key = [column.name for column in table.__table__.columns if column.primary_key]
+    fixed = {*key, *_NEVER_CHANGES} if table is JobRow else set(key)
+    changes = {column.name: new[column.name] for column in table.__table__.columns if column.name not in fixed}
+    later = WalkerRow.segment < new.segment if table is WalkerRow else None
+    return statement.on_conflict_do_update(index_elements=key, set_=changes, where=later)

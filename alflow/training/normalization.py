@@ -1,0 +1,104 @@
+"""The view the networks get of the symmetry functions, fixed from the training data.
+
+Each symmetry function is divided by a power of its spread, then the principal components of values and of their
+changes with the atoms' positions are kept. Directions the training data never visit are not thrown away: random
+combinations of them are appended, silent on the training data, so that members disagree where something new appears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from alflow.domain.learning_config import ModelConfig
+from alflow.potentials.committee import Surroundings
+from alflow.potentials.descriptors import SymmetryFunctions
+
+__all__ = ["fit_projection"]
+
+_POWER = 0.25
+"""Exponent of the spread. 0 keeps raw magnitudes, 1 makes all functions equally important; measured on rMD17."""
+
+_FLOOR = 1e-3
+"""Smallest spread a function is credited with, relative to the root mean square spread."""
+
+_SLOPE_WEIGHT_ANG2 = 0.01
+"""Weight of squared slopes against squared values in the principal components: displacements of 0.1 Å."""
+
+_SAMPLED_ATOMS = 48
+"""Atoms of each element whose slopes enter the principal components."""
+
+_NOVELTY_SHARE = 8
+"""One component in this many watches directions the training data never visit."""
+
+
+def fit_projection(
+    seen: Sequence[Surroundings],
+    functions: SymmetryFunctions,
+    n_elements: int,
+    model: ModelConfig,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit centers and scaled principal components of the symmetry functions of each element.
+
+    Args:
+        seen: The training structures, in float64.
+        functions: The symmetry functions.
+        n_elements: Number of elements.
+        model: How many components to keep.
+        generator: Source of the random directions.
+
+    Returns:
+        Centers, shape (element, feature), and projections, shape (element, feature, component).
+    """
+    n_features = functions.n_features
+    n_components = min(model.components, n_features)
+    centers = torch.zeros((n_elements, n_features), dtype=torch.float64)
+    projections = torch.zeros((n_elements, n_features, n_components), dtype=torch.float64)
+    for e in range(n_elements):
+        values = torch.cat([s.features[s.species.reshape(-1) == e] for s in seen])
+        centers[e] = values.mean(dim=0)
+        spread = values.std(dim=0, correction=0)
+        slopes = _sampled_slopes(seen, functions, e)
+        # One atom, or atoms that are alike, have no spread of values; what their slopes span is still to be learnt.
+        spread = (spread.square() + _SLOPE_WEIGHT_ANG2 * slopes.square().mean(dim=0)).sqrt()
+        typical = float(spread.square().mean().sqrt())
+        scale = spread.clamp(min=max(_FLOOR * typical, 1e-12)) ** (-_POWER)
+        scale = scale / (spread * scale).square().sum().sqrt().clamp(min=1e-12)
+        projections[e] = scale[:, None] * _components(
+            (values - centers[e]) * scale, slopes * scale, n_components, generator
+        )
+    return centers, projections
+
+
+def _sampled_slopes(seen: Sequence[Surroundings], functions: SymmetryFunctions, element: int) -> torch.Tensor:
+    """∂G/∂r of evenly chosen atoms of an element, 1/Å, shape (atom · neighbor · 3, feature)."""
+    places = [(s, int(a)) for s in seen for a in (s.species.reshape(-1) == element).nonzero()[:, 0]]
+    step = max(1, -(-len(places) // _SAMPLED_ATOMS))
+    unit = torch.eye(functions.n_features, dtype=torch.float64)[:, None, :]
+    rows = []
+    for surroundings, atom in places[::step]:
+        slopes = functions.backward(unit, surroundings.environment.select(torch.tensor([atom])))
+        near = surroundings.environment.elements[atom].sum(dim=-1) > 0
+        rows.append(slopes[:, 0, near].reshape(functions.n_features, -1).T)
+    return torch.cat(rows)
+
+
+def _components(
+    values: torch.Tensor, slopes: torch.Tensor, n_components: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Orthonormal principal directions, then random directions of the rest, shape (feature, component)."""
+    n_features = values.shape[1]
+    per_atom = slopes.T @ slopes / max(1, len(slopes))
+    covariance = values.T @ values / len(values) + 3.0 * _SLOPE_WEIGHT_ANG2 * per_atom
+    directions: torch.Tensor = torch.linalg.eigh(covariance).eigenvectors
+    if n_components == n_features:
+        return directions
+    n_random = n_components // _NOVELTY_SHARE
+    n_principal = n_components - n_random
+    kept, rest = directions[:, n_features - n_principal :], directions[:, : n_features - n_principal]
+    mixture = torch.randn((rest.shape[1], n_random), generator=generator, dtype=torch.float64)
+    # Scaled so that a change in the rest is seen at its full length on average.
+    watching: torch.Tensor = rest @ torch.linalg.qr(mixture).Q * (rest.shape[1] / n_random) ** 0.5
+    return torch.cat([kept, watching], dim=1)

@@ -1,0 +1,137 @@
+"""Solve for the output weights: regularised least squares, with the penalty chosen by cross-validation over frames.
+
+With rows Φ, targets y and frame weights ω the output weights of a member are
+
+    w = (Φᵀ Ω Φ + λ t 1)⁻¹ Φᵀ Ω y,        t = mean |Φ_row|²,
+
+the mean of a Gaussian process whose kernel is the hidden layer's (Rahimi and Recht, NIPS 2007). It has one minimum, no
+learning rate and no stopping rule, so the same labels and seed always give the same potential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+
+from alflow.domain.learning_config import TrainingConfig
+from alflow.training.design import Chunk, HiddenLayer, design_rows
+
+__all__ = ["choose_ridge", "frame_weights", "solve_member"]
+
+_CANDIDATES: Final = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+_DEFAULT: Final = 1e-6
+_CROSS_VALIDATED_ROWS: Final = 4000
+_CROSS_VALIDATED_MEMBERS: Final = 2
+
+
+def frame_weights(n_frames: int, strength: float, generator: torch.Generator) -> torch.Tensor:
+    """Weight of each frame in one member's fit: a Bayesian bootstrap (Rubin, Ann. Stat. 9, 130 (1981)), tempered.
+
+    ω = (1 − s) + s·Exp(1), with mean 1. Unlike a resampling with replacement no label is ever left out.
+
+    Args:
+        n_frames: Number of labels.
+        strength: s; 0 gives every frame weight 1.
+        generator: Source of randomness.
+    """
+    exponential = -torch.log1p(-torch.rand(n_frames, generator=generator, dtype=torch.float64))
+    return (1.0 - strength) + strength * exponential
+
+
+def solve_member(
+    chunks: Sequence[Chunk], layer: HiddenLayer, weights: torch.Tensor, ridge: float, training: TrainingConfig
+) -> torch.Tensor:
+    """Fit one member's output weights to all labels.
+
+    Args:
+        chunks: The labels, projected.
+        layer: The member's hidden layer.
+        weights: Weight of each label, in the order of the chunks.
+        ridge: λ.
+        training: Weights of energies and stress.
+
+    Returns:
+        Output weights in the column order of :func:`alflow.training.design.design_rows`.
+    """
+    gram = torch.zeros((layer.n_columns, layer.n_columns), dtype=torch.float64)
+    moment = torch.zeros(layer.n_columns, dtype=torch.float64)
+    n_rows, first = 0, 0
+    for chunk in chunks:
+        rows, targets, owners = design_rows(chunk, layer, training)
+        scale = weights[first + owners].sqrt()
+        rows, targets = rows * scale[:, None], targets * scale
+        gram += rows.T @ rows
+        moment += rows.T @ targets
+        n_rows += len(rows)
+        first += chunk.batch.n_structures
+    return _solve(gram, moment, ridge, n_rows)
+
+
+def choose_ridge(
+    chunks: Sequence[Chunk], layers: Sequence[HiddenLayer], training: TrainingConfig, generator: torch.Generator
+) -> float:
+    """Choose the penalty that predicts left-out frames best, judged by the mean of two members.
+
+    Frames are left out whole: two components of one frame are not independent. Up to a few thousand rows are used.
+
+    Args:
+        chunks: The labels, projected.
+        layers: Hidden layers of the members.
+        training: Number of folds and weights; its ``ridge`` is returned if set.
+        generator: Deals the frames into folds.
+    """
+    if training.ridge is not None:
+        return training.ridge
+    used = _first_rows(chunks)
+    n_frames = sum(chunk.batch.n_structures for chunk in used)
+    folds = min(training.folds, n_frames)
+    if folds < 2:
+        return _DEFAULT
+    dealt = torch.randperm(n_frames, generator=generator) % folds
+    residuals = torch.zeros(len(_CANDIDATES), dtype=torch.float64)
+    members = []
+    for layer in layers[:_CROSS_VALIDATED_MEMBERS]:
+        rows, targets, owners = _stacked(used, layer, training)
+        members.append((rows, targets, owners, rows.T @ rows, rows.T @ targets))
+    for fold in range(folds):
+        predictions: list[list[torch.Tensor]] = [[] for _ in _CANDIDATES]
+        for rows, targets, owners, gram, moment in members:
+            left_out = dealt[owners] == fold
+            unseen, n_known = rows[left_out], int((~left_out).sum())
+            known_gram = gram - unseen.T @ unseen
+            known_moment = moment - unseen.T @ targets[left_out]
+            for place, ridge in enumerate(_CANDIDATES):
+                predictions[place].append(unseen @ _solve(known_gram, known_moment, ridge, n_known))
+        for place, predicted in enumerate(predictions):
+            residuals[place] += (torch.stack(predicted).mean(dim=0) - targets[left_out]).abs().sum()
+    return _CANDIDATES[int(residuals.nan_to_num(torch.inf).argmin())]
+
+
+def _solve(gram: torch.Tensor, moment: torch.Tensor, ridge: float, n_rows: int) -> torch.Tensor:
+    penalty = ridge * float(gram.diagonal().sum()) / max(1, n_rows)
+    factor, _ = torch.linalg.cholesky_ex(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    return torch.cholesky_solve(moment[:, None], factor)[:, 0]
+
+
+def _first_rows(chunks: Sequence[Chunk]) -> list[Chunk]:
+    used: list[Chunk] = []
+    n_rows = 0
+    for chunk in chunks:
+        used.append(chunk)
+        n_rows += 3 * int(chunk.batch.mask.sum())
+        if n_rows >= _CROSS_VALIDATED_ROWS:
+            break
+    return used
+
+
+def _stacked(
+    chunks: Sequence[Chunk], layer: HiddenLayer, training: TrainingConfig
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    parts, first = [], 0
+    for chunk in chunks:
+        rows, targets, owners = design_rows(chunk, layer, training)
+        parts.append((rows, targets, owners + first))
+        first += chunk.batch.n_structures
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts])

@@ -1,0 +1,253 @@
+"""The loop as a pure function: whatever happens, it never hangs, never overspends, never labels a frame twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from alflow.campaign.commands import DropFrame, Finish, PutJob, StartExploring, StartLabel, StartTraining
+from alflow.campaign.decide import decide, replay
+from alflow.campaign.events import (
+    CampaignResumed,
+    CampaignStarted,
+    LabelDone,
+    StopRequested,
+    TaskBroken,
+    TrainingDone,
+    event_from_payload,
+    event_to_payload,
+)
+from alflow.errors import CampaignError
+
+from .world import World, config
+
+chance = st.floats(0.0, 0.9)
+rare = st.floats(0.0, 0.3)
+worlds = st.builds(
+    World,
+    seed=st.integers(0, 2**31),
+    flag=chance,
+    duplicate=rare,
+    reset=rare,
+    fail=rare,
+    lost=rare,
+    kill=st.floats(0.0, 0.1),
+    reject=rare,
+    slots=st.integers(1, 5),
+)
+relaxed = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a history of hundreds of events shrinks for minutes
+)
+
+
+@relaxed
+@given(worlds)
+def test_every_history_ends_within_its_budget(world: World) -> None:
+    """Any mixture of flags, failures, losses and kills: the campaign ends and never spends more than it may."""
+    state = world.play(config())
+    assert state.phase in ("finished", "failed")
+    assert state.n_done <= state.config.label_budget
+    for known in world.states:
+        assert len(known.running) <= known.slots
+        assert known.n_done + len(known.running_of("label")) <= known.config.label_budget
+
+
+@relaxed
+@given(worlds)
+def test_no_frame_is_labelled_twice(world: World) -> None:
+    """A label may be started again after a loss or a failure, never after it was committed."""
+    world.play(config())
+    done = Counter(e.frame_id for e in world.events if isinstance(e, LabelDone))
+    assert max(done.values(), default=0) <= 1
+    finished: set[str] = set()
+    started: list[str] = []
+    events = iter(world.events)
+    state = None
+    for event in events:
+        state, commands = decide(state, event)
+        if isinstance(event, LabelDone):
+            finished.add(event.frame_id)
+        for command in commands:
+            if isinstance(command, StartLabel):
+                assert command.frame_id not in finished
+                started.append(command.task)
+    assert len(started) == len(set(started)), "two attempts shared a name"
+
+
+@relaxed
+@given(worlds)
+def test_replaying_the_journal_gives_the_same_state(world: World) -> None:
+    """Resuming is replaying: through JSON and back, the events lead to the very same state."""
+    last = world.play(config())
+    again = [event_from_payload(event_to_payload(event)) for event in world.events]
+    assert replay(again) == last
+
+
+@relaxed
+@given(worlds)
+def test_every_request_ends_in_a_final_state(world: World) -> None:
+    """Done, dropped with a reason, or in quarantine with a reason; nothing is forgotten at the end."""
+    state = world.play(config())
+    last: dict[str, PutJob] = {c.frame_id: c for c in world.commands if isinstance(c, PutJob)}
+    for job in last.values():
+        assert job.state in ("done", "dropped", "quarantined") or state.phase == "failed"
+        if job.state == "dropped":
+            assert job.message
+        if job.state == "quarantined":
+            assert job.failure
+
+
+def calm(**changes: float) -> World:
+    """A world in which nothing goes wrong."""
+    quiet = {"duplicate": 0.0, "reset": 0.0, "fail": 0.0, "lost": 0.0, "kill": 0.0, "reject": 0.0}
+    return World(seed=1, **(quiet | changes))  # type: ignore[arg-type]
+
+
+def test_a_walker_waits_for_the_committee_that_knows_its_frame() -> None:
+    """It pauses, is labelled, and goes on only when a training that covers its label has ended."""
+    world = calm(flag=0.5)
+    world.play(config())
+    state = None
+    labelled_at: dict[str, int] = {}
+    frame_of: dict[int, str] = {}
+    seen = 0
+    for event in world.events:
+        before = state
+        state, commands = decide(state, event)
+        if isinstance(event, LabelDone):
+            labelled_at[event.frame_id] = state.n_done
+        for walker in state.walkers:
+            if walker.frame_id is not None:
+                frame_of[walker.walker] = walker.frame_id
+        for command in commands:
+            if isinstance(command, StartExploring) and before is not None:
+                for order in command.walkers:
+                    frame = frame_of.pop(order.walker, None)
+                    if frame in labelled_at:
+                        assert state.covered_labels >= labelled_at[frame]
+                        seen += 1
+    assert seen > 5
+
+
+def test_labels_and_dynamics_and_training_overlap() -> None:
+    """There is no barrier: with two slots, training runs beside labels and beside moving walkers."""
+    world = calm(flag=0.1)
+    world.play(config())
+    together = {tuple(sorted({r.kind for r in s.running.values()})) for s in world.states if len(s.running) == 2}
+    assert ("explore", "label") in together
+    assert ("explore", "train") in together or ("label", "train") in together
+
+
+def test_the_budget_ends_the_campaign_after_a_last_training() -> None:
+    """Every label that was paid for has been learnt from."""
+    world = calm(flag=0.6)
+    state = world.play(config())
+    assert state.phase == "finished"
+    assert state.reason == "label budget spent"
+    assert state.n_done == state.config.label_budget == state.covered_labels
+
+
+def test_the_stop_rule_ends_the_campaign_before_its_budget() -> None:
+    """A committee whose audit error is below the target by its whole interval is good enough."""
+    world = calm(flag=0.6)
+    settings_ = config(audit_fraction=0.3, audit_minimum=3, label_budget=60)
+    world.record(CampaignStarted(settings_.model_dump(mode="json"), ("s0",), 2))
+    while not world.states[-1].ended:
+        answer = world.answer(world.open.pop(0))
+        if isinstance(answer, TrainingDone):
+            answer = replace(answer, metrics={"audit_force_mae_upper_ev_ang": 0.01, "audit_force_mae_ev_ang": 0.005})
+        world.record(answer)
+    last = world.states[-1]
+    assert last.reason == "the audit error is below the target"
+    assert last.n_done < 60
+
+
+def test_audits_keep_to_their_share() -> None:
+    """A tenth of the labels is drawn at random, as was asked."""
+    world = calm(flag=0.6)
+    state = world.play(config(label_budget=100, audit_fraction=0.1))
+    assert 8 <= state.n_audit <= 10
+
+
+def test_a_deterministic_failure_is_not_repeated() -> None:
+    """SCF that does not converge would do so again; a time limit may have been the machine's fault."""
+    world = calm(flag=0.5, fail=0.5)
+    world.play(config())
+    failures = [c for c in world.commands if isinstance(c, PutJob) and c.failure]
+    assert {c.failure for c in failures} >= {"SCF_FAIL", "TIMEOUT"}
+    for command in failures:
+        given_up = command.failure == "SCF_FAIL" or command.attempts == 3
+        assert command.state == ("quarantined" if given_up else "pending")
+
+
+def test_a_stop_lets_tasks_in_flight_finish_and_can_be_resumed() -> None:
+    """Nothing new starts after a stop; resuming goes on from there."""
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    for _ in range(12):
+        world.record(world.answer(world.open.pop(0)))
+    world.record(StopRequested())
+    in_flight = len(world.states[-1].running)
+    assert in_flight > 0
+    while not world.states[-1].ended:
+        world.record(world.answer(world.open.pop(0)))
+    assert world.states[-1].phase == "stopped"
+    assert isinstance(world.commands[-1], Finish)
+    world.record(CampaignResumed(2))
+    assert world.states[-1].phase == "running"
+    assert world.states[-1].running
+
+
+def test_a_defect_pauses_the_campaign_and_loses_nothing() -> None:
+    """An exception in our own code ends the run; the request it was serving waits for the resume, uncharged."""
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    label = next(c for c in world.open if isinstance(c, StartLabel))
+    world.record(TaskBroken(label.task, "Traceback …"))
+    state = world.states[-1]
+    assert state.phase == "failed"
+    request = next(r for r in state.queue if r.frame_id == label.frame_id)
+    assert (request.attempts, request.n_lost) == (0, 1)
+
+
+def test_a_rejected_committee_does_not_hold_the_walkers() -> None:
+    """They go on with the old one; waiting for ever for a better one would hang the campaign."""
+    world = calm(flag=0.5, reject=1.0)
+    state = world.play(config())
+    assert state.phase == "finished"
+    assert state.generation == 1
+
+
+def test_unphysical_frames_are_recorded_and_never_labelled() -> None:
+    """A guard's frame becomes a dropped frame with its reason, never a label request."""
+    world = calm(flag=0.2, reset=0.4)
+    world.play(config())
+    labelled = {c.frame_id for c in world.commands if isinstance(c, StartLabel)}
+    assert not labelled & {c.frame_id for c in world.commands if isinstance(c, DropFrame)}
+
+
+def test_an_answer_nobody_waits_for_is_a_defect() -> None:
+    """A journal that does not belong to this program is refused, not interpreted."""
+    world = calm()
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    with pytest.raises(CampaignError, match="not in flight"):
+        world.record(LabelDone("label-of-another-world", "f1"))
+
+
+def test_training_starts_as_soon_as_enough_labels_are_in() -> None:
+    """Nothing waits for the whole queue."""
+    world = calm(flag=0.8)
+    world.play(config(walkers=12, labels_per_generation=4))
+    state = None
+    for event in world.events:
+        state, commands = decide(state, event)
+        if any(isinstance(c, StartTraining) for c in commands) and state.generation > 0 and state.queue:
+            return
+    raise AssertionError("training always waited for the queue to drain")

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alflow.domain import Structure
+from alflow.selection import fingerprint, first_near_duplicate, is_near_duplicate
+
+RNG = np.random.default_rng(0)
+MOLECULE = Structure.of("CCOHHH", RNG.normal(scale=1.5, size=(6, 3)))
+CRYSTAL = Structure.of("NaNaClCl", RNG.uniform(0, 5, size=(4, 3)), [[5.6, 0, 0], [1.5, 5.2, 0], [0.4, -0.9, 6.0]])
+
+
+@given(st.integers(0, 10**6))
+def test_moving_rotating_mirroring_and_renumbering_change_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    orthogonal = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    order = rng.permutation(6)
+    shift = rng.normal(scale=10.0, size=3)
+    moved = Structure.of(MOLECULE.numbers[order], (MOLECULE.positions @ orthogonal + shift)[order])
+    # Rounding of coordinates of some 30 Å.
+    np.testing.assert_allclose(fingerprint(moved), fingerprint(MOLECULE), atol=1e-12)
+
+
+@given(st.integers(0, 10**6))
+def test_images_and_a_common_shift_change_nothing_in_a_crystal(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(-2, 3, size=(4, 3)) @ CRYSTAL.cell
+    moved = CRYSTAL.with_positions(CRYSTAL.positions + images + rng.normal(size=3))
+    np.testing.assert_allclose(fingerprint(moved), fingerprint(CRYSTAL), atol=1e-12)
+
+
+def test_distances_in_a_skewed_cell_are_those_of_the_nearest_image() -> None:
+    shifts = np.array(list(np.ndindex(7, 7, 7))) - 3
+    i, j = np.triu_indices(4, k=1)
+    difference = (CRYSTAL.positions[i] - CRYSTAL.positions[j])[:, None] + shifts @ CRYSTAL.cell
+    exact = np.minimum(np.linalg.norm(difference, axis=-1).min(axis=1), 6.0)
+    np.testing.assert_allclose(np.sort(fingerprint(CRYSTAL)[10:]), np.sort(exact), rtol=1e-12)
+
+
+def test_a_frame_moved_less_than_the_tolerance_is_a_duplicate_and_one_moved_more_is_not() -> None:
+    stretched = MOLECULE.positions.copy()
+    direction = (stretched[0] - stretched[5]) / np.linalg.norm(stretched[0] - stretched[5])
+    for size, expected in ((0.005, True), (0.2, False)):
+        positions = stretched.copy()
+        positions[0] += size * direction
+        assert is_near_duplicate(MOLECULE, MOLECULE.with_positions(positions), 0.01) is expected
+
+
+def test_other_atoms_charges_spins_or_periodicity_are_never_duplicates() -> None:
+    hydrogen, helium = Structure.of("HH", [[0, 0, 0], [1, 0, 0]]), Structure.of(["He"] * 2, [[0, 0, 0], [1, 0, 0]])
+    boxed = Structure.of("HH", [[0, 0, 0], [1, 0, 0]], [9, 9, 9])
+    others = [
+        helium,
+        replace(hydrogen, charge=1, multiplicity=2),
+        replace(hydrogen, multiplicity=3),
+        boxed,
+        Structure.of("HHH", [[0, 0, 0], [1, 0, 0], [2, 0, 0]]),
+    ]
+    assert not any(is_near_duplicate(hydrogen, other, 100.0) for other in others)
+    assert first_near_duplicate(fingerprint(hydrogen), [fingerprint(o) for o in (*others, hydrogen)], 0.0) == 5
+
+
+def test_the_first_of_several_twins_is_found_among_structures_of_all_sizes() -> None:
+    frames = [Structure.of("OHH", RNG.normal(size=(3, 3))) for _ in range(50)]
+    marks = [fingerprint(MOLECULE), *map(fingerprint, frames), fingerprint(frames[7])]
+    assert first_near_duplicate(fingerprint(frames[7]), marks, 1e-9) == 8
+    assert first_near_duplicate(fingerprint(frames[7]), [], 1.0) is None
+
+
+def test_lone_atoms_of_one_kind_are_the_same() -> None:
+    here, there = Structure.of("H", [[0, 0, 0]]), Structure.of("H", [[1, 2, 3]])
+    assert is_near_duplicate(here, there, 0.0)
+    assert not is_near_duplicate(here, Structure.of("O", [[0, 0, 0]]), 1.0)
+
+
+def test_the_tolerance_is_a_root_mean_square() -> None:
+    a, b = Structure.of("HH", [[0, 0, 0], [1, 0, 0]]), Structure.of("HH", [[0, 0, 0], [1.25, 0, 0]])
+    assert is_near_duplicate(a, b, 0.25)
+    assert not is_near_duplicate(a, b, 0.25 - 1e-9)
