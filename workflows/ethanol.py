@@ -13,6 +13,8 @@ config = CampaignConfig(
     timestep_fs=0.5,
     walkers=16,
     label_budget=100,
+    threshold_ev_ang=0.4,
+    target_force_error_ev_ang=0.02,
 )
 
 if __name__ == "__main__":

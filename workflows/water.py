@@ -13,6 +13,7 @@ config = CampaignConfig(
     timestep_fs=0.5,
     walkers=8,
     label_budget=40,
+    target_force_error_ev_ang=0.01,
 )
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ __all__ = [
     "Finish",
     "ProposeSeeds",
     "PutJob",
+    "Start",
     "StartExploring",
     "StartLabel",
     "StartScoring",
@@ -114,4 +115,5 @@ class Finish:
     reason: str
 
 
-Command = ProposeSeeds | PutJob | DropFrame | StartLabel | StartExploring | StartTraining | StartScoring | Finish
+Start = StartLabel | StartExploring | StartTraining | StartScoring
+Command = ProposeSeeds | PutJob | DropFrame | Start | Finish

@@ -15,7 +15,7 @@ from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.errors import ConfigError
 from alflow.reference.config import PyscfConfig, ReferenceConfig
 
-__all__ = ["CampaignConfig", "available_cores", "check_resources", "load_config", "parse_config"]
+__all__ = ["CampaignConfig", "available_cores", "check_resources", "comparable", "load_config", "parse_config"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -137,6 +137,13 @@ def check_resources(config: CampaignConfig) -> None:
             f"reference.threads: a label of {config.reference.threads} threads does not fit on {cores} cores; "
             "lower reference.threads or raise cores."
         )
+
+
+def comparable(config: CampaignConfig) -> dict[str, Any]:
+    """The configuration as JSON values, without what may differ between two runs of the same campaign."""
+    data: dict[str, Any] = config.model_dump(mode="json", exclude={"database", "structures", "dashboard_address"})
+    data["structures"] = Path(config.structures).name
+    return data
 
 
 def available_cores() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from alflow.campaign.commands import Command, DropFrame, Finish, ProposeSeeds
+from alflow.campaign.commands import Command, DropFrame, Finish, ProposeSeeds, StartExploring, StartScoring
 from alflow.campaign.config import parse_config
 from alflow.campaign.events import (
     CampaignResumed,
@@ -24,7 +24,7 @@ from alflow.campaign.events import (
     TrainingDone,
     WalkerReport,
 )
-from alflow.campaign.plan import job_of, plan
+from alflow.campaign.plan import job_of, label_now, plan
 from alflow.campaign.state import State, WalkerState
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
@@ -70,6 +70,8 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](state, event)
+    if isinstance(event, LabelDone) and event.recovered:
+        return changed, commands  # the tasks that ran beside it are only taken up by campaign_resumed
     planned, further = plan(changed)
     return planned, commands + further
 
@@ -90,10 +92,14 @@ def _started(event: CampaignStarted) -> Change:
 
 
 def _resumed(state: State, event: CampaignResumed) -> Change:
-    """Put everything that was in flight back to where it was before it started."""
+    """Start what was in flight again, as far as there are slots; put the rest back to where it was before.
+
+    Started again before anything else, a campaign that was interrupted makes the same decisions as one that was not.
+    """
     commands: list[Command] = []
-    for name in list(state.running):
-        state, more = _put_back(state, name)
+    in_flight = dict(state.running)
+    for place, name in enumerate(in_flight):
+        state, more = _start_again(state, name) if place < event.slots else _put_back(state, name)
         commands.extend(more)
     if state.phase in ("stopped", "failed", "stopping"):
         state = replace(state, phase="running" if state.seeded else "new", reason="")
@@ -101,6 +107,21 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
     if not state.seeded:
         commands.append(ProposeSeeds(state.config.initial_labels))
     return state, commands
+
+
+def _start_again(state: State, task: str) -> Change:
+    """Start a task again whose orchestrator died; a label that keeps dying with it is given up."""
+    running = state.running[task]
+    request, start = running.request, running.start
+    if request is not None:
+        request = replace(request, n_lost=request.n_lost + 1)
+        return _put_back(state, task) if request.n_lost >= LOSS_LIMIT else label_now(state.without_task(task), request)
+    assert start is not None
+    if isinstance(start, StartExploring | StartScoring):
+        start = replace(start, generation=state.generation)  # it gets the committee of today
+        running = replace(running, generation=state.generation, start=start)
+    state = state.without_task(task)
+    return replace(state, running={**state.running, task: running}), [start]
 
 
 def _put_back(state: State, task: str) -> Change:

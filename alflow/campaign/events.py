@@ -125,12 +125,15 @@ class LabelDone:
         frame_id: The frame it was made for.
         max_error: Largest force error over atoms of the committee that saw the frame, eV/Å; None without a prediction.
         mean_error: Mean absolute error of its force components, eV/Å; None without a prediction.
+        recovered: Whether it was found in the spool of an orchestrator that died; nothing is started before the
+            ``campaign_resumed`` that follows.
     """
 
     task: str
     frame_id: str
     max_error: float | None = None
     mean_error: float | None = None
+    recovered: bool = False
     kind: Literal["label_done"] = "label_done"
 
 

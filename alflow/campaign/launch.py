@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-from alflow.campaign.config import CampaignConfig, check_resources, parse_config
+from alflow.campaign.config import CampaignConfig, check_resources, comparable, parse_config
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import DaskExecutor
 from alflow.campaign.preflight import check_campaign, read_starting_structures
@@ -126,13 +125,6 @@ def _find_or_create(store: Store, config: CampaignConfig, structures: tuple[Stru
             )
         return record
     return store.create_campaign(config.name, {"config": settings, "structures": geometries}, config.seed)
-
-
-def comparable(config: CampaignConfig) -> dict[str, Any]:
-    """The configuration as JSON values, without what may differ between two runs of the same campaign."""
-    data: dict[str, Any] = config.model_dump(mode="json", exclude={"database", "structures", "dashboard_address"})
-    data["structures"] = Path(config.structures).name
-    return data
 
 
 def _drive(

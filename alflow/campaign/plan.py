@@ -22,7 +22,7 @@ from alflow.campaign.state import Running, State, WalkerState
 from alflow.selection import Request, next_request
 from alflow.units import FS_PER_PS
 
-__all__ = ["job_of", "plan"]
+__all__ = ["job_of", "label_now", "plan"]
 
 IDLE_LIMIT = 20
 """Times in a row the walkers may be set free for want of anything else to do, before the campaign gives up."""
@@ -108,13 +108,15 @@ def _training_due(state: State) -> bool:
         running_seeds = any(r.request and r.request.purpose == "seed" for r in state.running_of("label"))
         return not (open_seeds or running_seeds)
     due = max(state.config.labels_per_generation, int(GROWTH * state.trained_labels))
-    return _fresh_labels(state) >= due or _walkers_wait_for_training(state)
+    return _fresh_labels(state) >= due or _somebody_waits_for_training(state)
 
 
-def _walkers_wait_for_training(state: State) -> bool:
-    """Whether walkers wait for what is known already, while no label is on its way that could be waited for too."""
+def _somebody_waits_for_training(state: State) -> bool:
+    """Whether walkers, or the stop rule, wait for what is known already, while no further label is on its way."""
     if state.queue or state.running_of("label"):
         return False
+    if state.quiet_steps > 0 and not _audit_wanted(state):
+        return True
     return any(
         w.needs_labels is not None and state.covered_labels < w.needs_labels <= state.n_done for w in state.walkers
     )
@@ -124,7 +126,7 @@ def _start_training(state: State) -> tuple[State, list[Command]]:
     number = state.n_trainings + 1
     task = f"train-t{number}"
     started = StartTraining(task, state.generation + 1, state.n_done)
-    running = {**state.running, task: Running("train", n_labels=state.n_done)}
+    running = {**state.running, task: Running("train", n_labels=state.n_done, start=started)}
     return replace(state, running=running, n_trainings=number, trained_labels=state.n_done), [started]
 
 
@@ -132,19 +134,23 @@ def _start_scoring(state: State) -> tuple[State, list[Command]]:
     number = state.n_scorings + 1
     task = f"score-t{number}"
     frames = tuple(r.frame_id for r in state.queue if r.purpose == "flagged")
-    running = {**state.running, task: Running("score")}
-    state = replace(state, running=running, n_scorings=number, rescore=False)
-    return state, [StartScoring(task, state.generation, frames)]
+    start = StartScoring(task, state.generation, frames)
+    running = {**state.running, task: Running("score", start=start)}
+    return replace(state, running=running, n_scorings=number, rescore=False), [start]
 
 
 def _start_label(state: State) -> tuple[State, list[Command]]:
     request, queue = next_request(state.queue)
-    task = f"label-{request.frame_id}-a{request.attempts + 1}-l{request.n_lost}"
     request = replace(request, attempts=request.attempts + 1)
-    running = {**state.running, task: Running("label", request=request)}
-    state = replace(state, queue=queue, running=running, last_start="label")
+    return label_now(replace(state, queue=queue, last_start="label"), request)
+
+
+def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
+    """Start an attempt at a label that waits no longer."""
+    task = f"label-{request.frame_id}-a{request.attempts}-l{request.n_lost}"
     start = StartLabel(task, request.frame_id, request.structure_id, request.attempts)
-    return state, [job_of(request, "running"), start]
+    running = {**state.running, task: Running("label", request=request, start=start)}
+    return replace(state, running=running), [job_of(request, "running"), start]
 
 
 def _ready_group(state: State) -> tuple[WalkerState, ...]:
@@ -169,13 +175,11 @@ def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[Stat
         state = state.with_walker(replace(walker, status="exploring", segment=walker.segment + 1, restart=False))
     on_board = tuple(w.walker for w in group)
     restarts = tuple(w.walker for w in group if w.restart)
-    running = {
-        **state.running,
-        task: Running("explore", walkers=on_board, restarts=restarts, generation=state.generation),
-    }
     command = StartExploring(
         task, number, state.generation, orders, state.horizon, state.threshold, _audit_wanted(state)
     )
+    segment = Running("explore", walkers=on_board, restarts=restarts, generation=state.generation, start=command)
+    running = {**state.running, task: segment}
     return replace(state, running=running, n_segments=number, last_start="explore"), [command]
 
 

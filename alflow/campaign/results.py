@@ -113,10 +113,16 @@ class Results:
         outcome = result.outcome
         if isinstance(outcome, Failure):
             if outcome.kind is FailureKind.BUG:
-                return Interpretation(TaskBroken(task, outcome.message))
+                return Interpretation(TaskBroken(task, str(outcome.diagnostics.get("traceback") or outcome.message)))
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
         return replace(self.found(task, frame_id, label), spooled=result)
+
+    def recovered(self, task: str, frame_id: str, structure: Structure, result: LabelResult) -> Interpretation:
+        """A label that an orchestrator paid for and did not live to commit."""
+        made = self.label(task, frame_id, structure, result)
+        assert isinstance(made.event, LabelDone)
+        return replace(made, event=replace(made.event, recovered=True))
 
     def found(self, task: str, frame_id: str, label: Label) -> Interpretation:
         """A label that exists: just made, or made before."""

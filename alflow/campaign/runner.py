@@ -18,11 +18,13 @@ from alflow.campaign.commands import (
     Finish,
     ProposeSeeds,
     PutJob,
+    Start,
     StartExploring,
     StartLabel,
     StartScoring,
     StartTraining,
 )
+from alflow.campaign.config import comparable
 from alflow.campaign.decide import decide
 from alflow.campaign.events import (
     CampaignResumed,
@@ -42,15 +44,13 @@ from alflow.campaign.tasks import Task
 from alflow.domain import FailureKind, Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
-from alflow.reference import remove_spooled, sweep_spool
+from alflow.reference import LabelResult, remove_spooled, sweep_spool
 from alflow.store import ExecutionKind, ExecutionRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Observer", "Runner"]
 
 BEAT_S = 5.0
 WAIT_S = 0.5
-
-Start = StartLabel | StartExploring | StartTraining | StartScoring
 
 
 class Observer(Protocol):
@@ -104,8 +104,7 @@ class Runner:
         self._state = self._replayed()
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
-            config = self._site.config.model_dump(mode="json", exclude={"database", "dashboard_address"})
-            self._record(Interpretation(CampaignStarted(config, ids, self._executor.slots)))
+            self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, self._executor.slots)))
         else:
             self._import_spool()
             self._record(Interpretation(CampaignResumed(self._executor.slots)))
@@ -146,12 +145,16 @@ class Runner:
             if r.kind == "label" and r.request is not None
         }
         for spooled in sweep_spool(self._site.spool):
+            if spooled.level_id != self._site.reference.level.id:
+                continue
             found = running.get(spooled.structure_id)
-            if found is None or spooled.level_id != self._site.reference.level.id:
+            if found is None:
+                if self._store.find_label(spooled.structure_id, spooled.level_id) is not None:
+                    remove_spooled(self._site.spool, spooled.result)
                 continue
             task, request = found
             structure = self._store.structure(request.structure_id)
-            self._record(self._results.label(task, request.frame_id, structure, spooled.result))
+            self._record(self._results.recovered(task, request.frame_id, structure, spooled.result))
 
     def _take(self, completion: Completion) -> None:
         task = self._tasks.pop(completion.task, None)
@@ -185,7 +188,7 @@ class Runner:
             if completion is not None:
                 self._finish_execution(tx, completion)
             elif isinstance(found.event, LabelDone):
-                self._finish_found(tx, found.event.task)
+                self._finish_found(tx, found.event.task, found.spooled)
             for command in commands:
                 self._write(tx, seq, command)
         self._state = state
@@ -272,13 +275,15 @@ class Runner:
             peak_memory_mb=cost.peak_memory_mb,
         )
 
-    def _finish_found(self, tx: Transaction, task: str) -> None:
+    def _finish_found(self, tx: Transaction, task: str, spooled: LabelResult | None) -> None:
         """Complete the execution of a label that nobody waited for: it was in the database, or in the spool."""
-        for row in self._store.executions(self._site.campaign_id, kind="label"):
-            if row.ended_at is None and row.key.endswith(f"-{task}"):
-                tx.finish_execution(row.key, "done", message="found: nothing had to be computed")
-                return
-        tx.finish_execution(self._key(task), "done", message="found: nothing had to be computed")
+        open_rows = (r for r in self._store.executions(self._site.campaign_id, kind="label") if r.ended_at is None)
+        key = next((row.key for row in open_rows if row.key.endswith(f"-{task}")), self._key(task))
+        if spooled is None:
+            tx.finish_execution(key, "done", message="found: nothing had to be computed")
+            return
+        spent = {name: spooled.provenance.get(name) for name in ("host", "pid", "wall_s", "cpu_s", "peak_memory_mb")}
+        tx.finish_execution(key, "done", message="found in the spool: it outlived its orchestrator", **spent)
 
     def _act(self, command: Command) -> None:
         if isinstance(command, ProposeSeeds):

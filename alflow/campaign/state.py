@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from alflow.campaign.commands import Start
 from alflow.campaign.config import CampaignConfig
 from alflow.selection import Request, flag_threshold
 
@@ -56,6 +57,7 @@ class Running:
         restarts: Those of them that begin at their starting structure.
         n_labels: The labels it trains on, for a training.
         generation: The committee it uses, for a segment.
+        start: What started it, so that a new orchestrator can start it again.
     """
 
     kind: Literal["label", "explore", "train", "score"]
@@ -64,6 +66,7 @@ class Running:
     restarts: tuple[int, ...] = ()
     n_labels: int = 0
     generation: int = 0
+    start: Start | None = None
 
 
 @dataclass(frozen=True)

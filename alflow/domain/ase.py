@@ -127,7 +127,7 @@ class SurfaceCalculator(Calculator):
         """Evaluate the surface; all properties come at once."""
         if atoms is None:
             raise ValueError("This calculator needs atoms to evaluate; found none. Attach it with atoms.calc = …")
-        self.atoms = atoms.copy()  # type: ignore[no-untyped-call]
+        self.atoms = atoms.copy()
         evaluation = self.surface.evaluate(from_atoms(atoms))
         self.results = {
             "energy": evaluation.energy,

@@ -33,9 +33,9 @@ class ModelConfig(ClosedModel):
 
     members: int = Field(default=4, ge=1, le=64)
     cutoff_ang: float = Field(default=5.0, gt=0.5, le=20.0)
-    angular_cutoff_ang: float = Field(default=4.0, gt=0.5, le=20.0)
-    radial_functions: int = Field(default=16, ge=2, le=64)
-    angular_functions: int = Field(default=5, ge=1, le=16)
+    angular_cutoff_ang: float = Field(default=5.0, gt=0.5, le=20.0)
+    radial_functions: int = Field(default=12, ge=2, le=64)
+    angular_functions: int = Field(default=6, ge=1, le=16)
     angular_degree: int = Field(default=3, ge=0, le=8)
     components: int = Field(default=128, ge=1, le=2048)
     hidden: int = Field(default=256, ge=1, le=4096)
@@ -61,6 +61,8 @@ class TrainingConfig(ClosedModel):
         stress_weight_per_ang: Weight of an error in the virial (stress times volume, eV, divided by √atoms) relative
             to the error of one force component, 1/Å.
         bootstrap: How much the members' training sets differ: 0 all see the same, 1 a full Bayesian bootstrap.
+        prior_spread: How far apart members are where the labels do not decide, relative to the prior width of the
+            output weights that the labels themselves suggest.
         ridge: Penalty on the output weights relative to the mean square of the design matrix; None chooses it by
             cross-validation over frames.
         folds: Number of parts of the cross-validation.
@@ -69,5 +71,6 @@ class TrainingConfig(ClosedModel):
     energy_weight_per_ang: float = Field(default=9.0, ge=0.0)
     stress_weight_per_ang: float = Field(default=0.3, ge=0.0)
     bootstrap: float = Field(default=0.5, ge=0.0, le=1.0)
+    prior_spread: float = Field(default=1.0, ge=0.0, le=10.0)
     ridge: float | None = Field(default=None, gt=0.0)
     folds: int = Field(default=5, ge=2, le=20)

@@ -37,11 +37,13 @@ class Checkpoint:
     Attributes:
         model: The form of the networks.
         elements: Atomic numbers, ascending.
+        view_labels: Number of labels that fixed the projection.
         tensors: Weights by name.
     """
 
     model: ModelConfig
     elements: tuple[int, ...]
+    view_labels: int
     tensors: Mapping[str, torch.Tensor]
 
 
@@ -57,6 +59,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
             "version": VERSION,
             "model": checkpoint.model.model_dump(mode="json"),
             "elements": list(checkpoint.elements),
+            "view_labels": checkpoint.view_labels,
         }
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -102,11 +105,12 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     try:
         model = ModelConfig.model_validate(description["model"])
         elements = tuple(int(number) for number in description["elements"])
+        view_labels = int(description["view_labels"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise CheckpointError(f"Weight file {path} describes no committee: {error}.") from error
     if set(tensors) != _TENSORS:
         raise CheckpointError(f"Weight file {path} should hold {sorted(_TENSORS)}; found {sorted(tensors)}.")
-    return Checkpoint(model, elements, tensors)
+    return Checkpoint(model, elements, view_labels, tensors)
 
 
 def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -85,13 +85,15 @@ class Committee:
         model: The form of the networks.
         elements: Atomic numbers it was trained on, ascending.
         weights: All weights, in the floating-point type the committee computes in.
-        atomic_energies: Energy of a lone atom of each element, eV, float64, shape (member, element).
+        atomic_energies: Energy of each element's atoms, eV, float64, shape (member, element).
+        view_labels: Number of labels that fixed the projection of the symmetry functions.
     """
 
     model: ModelConfig
     elements: tuple[int, ...]
     weights: NetworkWeights
     atomic_energies: torch.Tensor
+    view_labels: int
 
     @property
     def n_members(self) -> int:
@@ -172,7 +174,7 @@ class Committee:
             SHA-256 of the file, 64 hexadecimal characters.
         """
         tensors = {**self.weights.to(torch.float64).tensors(), "atomic_energies": self.atomic_energies}
-        return write_checkpoint(Path(path), Checkpoint(self.model, self.elements, tensors))
+        return write_checkpoint(Path(path), Checkpoint(self.model, self.elements, self.view_labels, tensors))
 
     def _counts(self, species: torch.Tensor) -> torch.Tensor:
         return (species[..., None] == torch.arange(len(self.elements), device=species.device)).to(torch.float64)
@@ -192,7 +194,8 @@ def load_committee(path: str | Path, sha256: str | None = None, dtype: torch.dty
     stored = read_checkpoint(Path(path), sha256)
     tensors = dict(stored.tensors)
     atomic_energies = tensors.pop("atomic_energies")
-    return Committee(stored.model, stored.elements, NetworkWeights(**tensors).to(dtype), atomic_energies)
+    weights = NetworkWeights(**tensors).to(dtype)
+    return Committee(stored.model, stored.elements, weights, atomic_energies, stored.view_labels)
 
 
 def repulsion_of(batch: Batch, seen: Surroundings) -> tuple[torch.Tensor, torch.Tensor]:

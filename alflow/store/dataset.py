@@ -72,7 +72,8 @@ class DatasetReading(CampaignReading):
         if campaign_id is not None:
             statement = statement.add_columns(JobRow.event_seq).join(JobRow, same)
             statement = statement.where(JobRow.campaign_id == campaign_id, JobRow.state == "done")
-            order.insert(0, JobRow.event_seq)
+            # by the job's own columns, in the order of its index, so that a page costs the same wherever it begins
+            order = [JobRow.event_seq, JobRow.structure_id, JobRow.level_id]
             if purpose is not None:
                 statement = statement.where(JobRow.purpose == purpose)
         elif purpose is not None:

@@ -172,7 +172,7 @@ class JobRow(TableRow):
         _one_of("state", JobState),
         _finite("priority"),
         UniqueConstraint("campaign_id", "structure_id", "level_id"),
-        Index(None, "campaign_id", "state", "event_seq"),
+        Index("ix_label_jobs_completed", "campaign_id", "state", "event_seq", "structure_id", "level_id"),
         Index(None, "structure_id", "level_id"),
     )
 

@@ -55,7 +55,9 @@ def check_potential(
         _same(potential, together.forces[:, row, :n_atoms], prediction.forces[:, 0], f"forces of {where}")
         padding = together.forces[:, row, n_atoms:]
         if padding.numel() and float(padding.abs().max()) != 0.0:
-            raise AssertionError(f"Forces where there is no atom are zero; found {float(padding.abs().max()):.3g} eV/Å.")
+            raise AssertionError(
+                f"Forces where there is no atom are zero; found {float(padding.abs().max()):.3g} eV/Å."
+            )
 
 
 def _predict(potential: Potential, structures: Sequence[Structure]) -> Prediction:
@@ -128,9 +130,7 @@ def _check_extensivity(potential: Potential, structure: Structure, prediction: P
     _same(potential, found.energies, 2 * prediction.energies, f"energies of two {structure.formula} far apart and 2 E")
 
 
-def _check_forces(
-    potential: Potential, structure: Structure, prediction: Prediction, rng: np.random.Generator
-) -> None:
+def _check_forces(potential: Potential, structure: Structure, prediction: Prediction, rng: np.random.Generator) -> None:
     batch = to_batch([structure] * 4, torch.float64)
     scale = max(1.0, float(prediction.forces.abs().max()))
     for _ in range(6):

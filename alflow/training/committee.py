@@ -24,6 +24,9 @@ from alflow.training.ridge import choose_ridge, frame_weights, solve_member
 
 __all__ = ["Fit", "fit_committee"]
 
+_OUTGROWN = 1.5
+"""A view of the structures fixed by fewer labels than the training set has, divided by this, is fixed anew."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -70,8 +73,7 @@ def fit_committee(
     if not train:
         raise InputError("Training needs at least one label; found none. Label some structures first.")
     began = time.perf_counter()
-    numbers = {int(number) for label in train for number in label.structure.numbers}
-    elements = tuple(sorted(numbers | set(start.elements if start else ())))
+    elements = tuple(sorted({int(number) for label in train for number in label.structure.numbers}))
     batch = to_batch([label.structure for label in train])
     counts = composition_counts(batch.numbers.numpy(), elements)
     energies = np.array([label.evaluation.energy for label in train])
@@ -79,15 +81,18 @@ def fit_committee(
     functions = symmetry_functions(model, len(elements))
     chunks = chunks_of(train, functions, elements, atomic_energies, model)
     generator = torch.Generator().manual_seed(seed)
-    view = _hidden_layers(chunks, functions, elements, model, generator)
+    kept = _kept_view(start, model, elements, len(train))
+    view = kept or _new_view(chunks, functions, elements, model, generator)
     chunks = [project(chunk, functions, view.center, view.projection) for chunk in chunks]
     ridge = choose_ridge(chunks, view.layers, training, generator)
     solved = []
     for layer in view.layers:
         weights = frame_weights(len(train), training.bootstrap, generator)
-        solved.append(output_weights(solve_member(chunks, layer, weights, ridge, training), layer))
+        solved.append(output_weights(solve_member(chunks, layer, weights, ridge, training, generator), layer))
     committee = _assemble(model, elements, view, solved, torch.as_tensor(atomic_energies))
-    return Fit(committee, _metrics(committee, train, validation, ridge, time.perf_counter() - began))
+    metrics = _metrics(committee, train, validation)
+    metrics |= {"ridge": ridge, "warm_start": float(kept is not None), "fit_seconds": time.perf_counter() - began}
+    return Fit(committee, metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +102,21 @@ class _View:
     center: torch.Tensor
     projection: torch.Tensor
     layers: list[HiddenLayer]
+    n_labels: int
 
 
-def _hidden_layers(
+def _kept_view(start: Committee | None, model: ModelConfig, elements: tuple[int, ...], n_labels: int) -> _View | None:
+    """The view of an earlier committee, unless it is another kind of network or the data have outgrown it."""
+    if start is None or start.elements != elements or start.model != model:
+        return None
+    if n_labels >= _OUTGROWN * start.view_labels:
+        return None
+    weights = start.weights.to(torch.float64)
+    layers = [HiddenLayer(weights.hidden[:, :, m], weights.bias[:, m]) for m in range(start.n_members)]
+    return _View(weights.center, weights.projection, layers, start.view_labels)
+
+
+def _new_view(
     chunks: Sequence[Chunk],
     functions: SymmetryFunctions,
     elements: tuple[int, ...],
@@ -116,7 +133,7 @@ def _hidden_layers(
         )
         for _ in range(model.members)
     ]
-    return _View(center, projection, layers)
+    return _View(center, projection, layers, sum(chunk.batch.n_structures for chunk in chunks))
 
 
 def _assemble(
@@ -135,12 +152,10 @@ def _assemble(
         linear=torch.stack([linear for _, linear, _ in solved], dim=1),
     )
     offsets = torch.stack([offset for _, _, offset in solved])
-    return Committee(model, elements, weights, atomic_energies[None, :] + offsets)
+    return Committee(model, elements, weights, atomic_energies[None, :] + offsets, view.n_labels)
 
 
-def _metrics(
-    committee: Committee, train: Sequence[Label], validation: Sequence[Label], ridge: float, seconds: float
-) -> dict[str, float]:
+def _metrics(committee: Committee, train: Sequence[Label], validation: Sequence[Label]) -> dict[str, float]:
     metrics = error_summary(force_errors(committee, train), "train")
     metrics |= error_summary(force_errors(committee, validation), "validation")
     finite = all(bool(tensor.isfinite().all()) for tensor in committee.weights.tensors().values())
@@ -149,6 +164,4 @@ def _metrics(
         "finite": float(finite),
         "n_train": float(len(train)),
         "n_validation": float(len(validation)),
-        "ridge": ridge,
-        "fit_seconds": seconds,
     }

@@ -33,7 +33,7 @@ _ATOMS_AT_ONCE = 16
 _OFFSET_SCALE = 10.0
 """Prior width of the correction to the atomic energies relative to other weights: practically free."""
 
-_LINEAR_SCALE = 0.1
+_LINEAR_SCALE = 0.3
 """Prior width of the linear weights relative to the hidden units' share; measured on rMD17."""
 
 
@@ -104,7 +104,8 @@ def project(chunk: Chunk, functions: SymmetryFunctions, center: torch.Tensor, pr
         if len(atoms) == 0:
             continue
         components[atoms] = (chunk.seen.features[atoms] - center[e]) @ projection[e]
-        for few in atoms.split(_ATOMS_AT_ONCE):
+        for first in range(0, len(atoms), _ATOMS_AT_ONCE):
+            few = atoms[first : first + _ATOMS_AT_ONCE]
             cotangents = projection[e].T[:, None, :].expand(-1, len(few), -1)
             pulled = functions.backward(cotangents, chunk.seen.environment.select(few))
             slopes[few] = pulled.reshape(n_components, len(few), -1).permute(1, 2, 0)

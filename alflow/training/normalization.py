@@ -17,7 +17,7 @@ from alflow.potentials.descriptors import SymmetryFunctions
 
 __all__ = ["fit_projection"]
 
-_POWER = 0.25
+_POWER = 0.5
 """Exponent of the spread. 0 keeps raw magnitudes, 1 makes all functions equally important; measured on rMD17."""
 
 _FLOOR = 1e-3
@@ -62,7 +62,8 @@ def fit_projection(
         spread = values.std(dim=0, correction=0)
         slopes = _sampled_slopes(seen, functions, e)
         # One atom, or atoms that are alike, have no spread of values; what their slopes span is still to be learnt.
-        spread = (spread.square() + _SLOPE_WEIGHT_ANG2 * slopes.square().mean(dim=0)).sqrt()
+        steepness = slopes.square().sum(dim=0) / max(1, len(slopes))
+        spread = (spread.square() + _SLOPE_WEIGHT_ANG2 * steepness).sqrt()
         typical = float(spread.square().mean().sqrt())
         scale = spread.clamp(min=max(_FLOOR * typical, 1e-12)) ** (-_POWER)
         scale = scale / (spread * scale).square().sum().sqrt().clamp(min=1e-12)

@@ -20,7 +20,7 @@ from alflow.training.design import Chunk, HiddenLayer, design_rows
 
 __all__ = ["choose_ridge", "frame_weights", "solve_member"]
 
-_CANDIDATES: Final = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+_CANDIDATES: Final = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 _DEFAULT: Final = 1e-6
 _CROSS_VALIDATED_ROWS: Final = 4000
 _CROSS_VALIDATED_MEMBERS: Final = 2
@@ -41,9 +41,19 @@ def frame_weights(n_frames: int, strength: float, generator: torch.Generator) ->
 
 
 def solve_member(
-    chunks: Sequence[Chunk], layer: HiddenLayer, weights: torch.Tensor, ridge: float, training: TrainingConfig
+    chunks: Sequence[Chunk],
+    layer: HiddenLayer,
+    weights: torch.Tensor,
+    ridge: float,
+    training: TrainingConfig,
+    generator: torch.Generator,
 ) -> torch.Tensor:
     """Fit one member's output weights to all labels.
+
+    The penalty pulls the weights not to zero but to a random point, drawn with the width the fitted weights show:
+    σ² = wᵀw/γ, where γ is the number of weights the labels determine (MacKay, Neural Comput. 4, 415 (1992)), times
+    ``training.prior_spread``. Labels overrule it wherever they have a say; elsewhere members keep their own opinion
+    and disagree (randomised priors, Osband et al., NeurIPS 2018).
 
     Args:
         chunks: The labels, projected.
@@ -51,6 +61,7 @@ def solve_member(
         weights: Weight of each label, in the order of the chunks.
         ridge: λ.
         training: Weights of energies and stress.
+        generator: Source of the random point.
 
     Returns:
         Output weights in the column order of :func:`alflow.training.design.design_rows`.
@@ -66,7 +77,12 @@ def solve_member(
         moment += rows.T @ targets
         n_rows += len(rows)
         first += chunk.batch.n_structures
-    return _solve(gram, moment, ridge, n_rows)
+    factor, penalty = _factor(gram, ridge, n_rows)
+    fitted = torch.cholesky_solve(moment[:, None], factor)
+    determined = layer.n_columns - penalty * float(torch.cholesky_inverse(factor).diagonal().sum())
+    width = (fitted.square().sum() / max(determined, 1.0)).sqrt()
+    prior = torch.randn((layer.n_columns, 1), generator=generator, dtype=torch.float64) * width * training.prior_spread
+    return (fitted + torch.cholesky_solve(penalty * prior, factor))[:, 0]
 
 
 def choose_ridge(
@@ -103,16 +119,18 @@ def choose_ridge(
             known_gram = gram - unseen.T @ unseen
             known_moment = moment - unseen.T @ targets[left_out]
             for place, ridge in enumerate(_CANDIDATES):
-                predictions[place].append(unseen @ _solve(known_gram, known_moment, ridge, n_known))
+                factor, _ = _factor(known_gram, ridge, n_known)
+                predictions[place].append(unseen @ torch.cholesky_solve(known_moment[:, None], factor)[:, 0])
         for place, predicted in enumerate(predictions):
             residuals[place] += (torch.stack(predicted).mean(dim=0) - targets[left_out]).abs().sum()
     return _CANDIDATES[int(residuals.nan_to_num(torch.inf).argmin())]
 
 
-def _solve(gram: torch.Tensor, moment: torch.Tensor, ridge: float, n_rows: int) -> torch.Tensor:
+def _factor(gram: torch.Tensor, ridge: float, n_rows: int) -> tuple[torch.Tensor, float]:
+    """Cholesky factor of the penalised normal matrix, and the penalty: λ times the mean squared length of a row."""
     penalty = ridge * float(gram.diagonal().sum()) / max(1, n_rows)
     factor, _ = torch.linalg.cholesky_ex(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
-    return torch.cholesky_solve(moment[:, None], factor)[:, 0]
+    return factor, penalty
 
 
 def _first_rows(chunks: Sequence[Chunk]) -> list[Chunk]:

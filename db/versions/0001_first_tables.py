@@ -298,7 +298,7 @@ def _label_jobs() -> None:
         ),
     )
     op.create_index(
-        op.f("ix_label_jobs_campaign_id_state_event_seq"), "label_jobs", ["campaign_id", "state", "event_seq"]
+        "ix_label_jobs_completed", "label_jobs", ["campaign_id", "state", "event_seq", "structure_id", "level_id"]
     )
     op.create_index(op.f("ix_label_jobs_frame_id"), "label_jobs", ["frame_id"])
     op.create_index(op.f("ix_label_jobs_structure_id_level_id"), "label_jobs", ["structure_id", "level_id"])

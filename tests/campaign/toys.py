@@ -1,0 +1,142 @@
+"""Small campaigns on an analytic surface, and what must hold in the database of any campaign that ended."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alflow import CampaignConfig
+
+WATER_ANG = ((0.0, 0.0, 0.119262), (0.0, 0.763239, -0.477047), (0.0, -0.763239, -0.477047))
+XYZ = "3\nwater\n" + "".join(f"{s} {x} {y} {z}\n" for s, (x, y, z) in zip("OHH", WATER_ANG, strict=True))
+
+SMALL: dict[str, Any] = {
+    "executor": "inline",
+    "temperature_k": 800,
+    "walkers": 4,
+    "segment_steps": 80,
+    "label_budget": 14,
+    "initial_labels": 5,
+    "labels_per_generation": 4,
+    "audit_minimum": 3,
+    "quiet_ps": 5,
+    "threshold_ev_ang": 0.2,
+    "dashboard_address": "127.0.0.1:0",
+    "model": {
+        "members": 3,
+        "radial_functions": 6,
+        "angular_functions": 2,
+        "angular_degree": 2,
+        "components": 16,
+        "hidden": 16,
+    },
+}
+"""Hot, small and easily surprised: some twenty tasks, a few seconds."""
+
+
+def settings(
+    folder: Path, delay_s: float = 0.0, limits: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Keys of a toy campaign whose files are in a folder; writes the starting structure there."""
+    structures = folder / "water.xyz"
+    structures.write_text(XYZ)
+    reference = {
+        "engine": "morse-molecule",
+        "elements": ["O", "H", "H"],
+        "positions_ang": [list(position) for position in WATER_ANG],
+        "delay_s": delay_s,
+    }
+    places = {"structures": str(structures), "database": str(folder / "toy.db"), "name": "toy"}
+    return SMALL | places | {"reference": reference | (limits or {})} | changes
+
+
+def toy(folder: Path, delay_s: float = 0.0, limits: dict[str, Any] | None = None, **changes: Any) -> CampaignConfig:
+    """Configuration of a toy campaign."""
+    return CampaignConfig.model_validate(settings(folder, delay_s, limits, **changes))
+
+
+def toy_file(folder: Path, delay_s: float = 0.0, **changes: Any) -> Path:
+    """The same campaign as a YAML file for the command line."""
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(settings(folder, delay_s, **changes)))
+    return path
+
+
+@contextmanager
+def reading(database: str | Path) -> Iterator[sqlite3.Connection]:
+    """The database, without any code of alflow's."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        yield connection
+
+
+def rows(database: str | Path, query: str) -> list[tuple[Any, ...]]:
+    """The answer to one query."""
+    with reading(database) as connection:
+        return connection.execute(query).fetchall()
+
+
+def journal(database: str | Path) -> list[tuple[Any, ...]]:
+    """Every event, as it is stored, without its time of day."""
+    return rows(database, "SELECT seq, kind, payload_json FROM events ORDER BY seq")
+
+
+def labels(database: str | Path) -> list[tuple[Any, ...]]:
+    """What was computed, bit for bit, without where and when."""
+    query = "SELECT structure_id, level_id, energy_ev, forces_ev_ang FROM labels ORDER BY structure_id, level_id"
+    return rows(database, query)
+
+
+def committees(database: str | Path) -> list[tuple[Any, ...]]:
+    """Every committee by the hash of its weights."""
+    return rows(database, "SELECT generation, state, sha256, dataset_digest FROM committees ORDER BY id")
+
+
+def check_promises(database: str | Path, ended: str = "finished") -> None:
+    """Check from SQL alone what alflow promises about every campaign that came to its end."""
+    folder = Path(database).parent / f"{Path(database).stem}.alflow"
+    one = {name: found[0][0] for name, query in COUNTS.items() if (found := rows(database, query))}
+    assert rows(database, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(database, "PRAGMA foreign_key_check") == []
+    assert rows(database, "SELECT state, holder FROM campaigns") == [(ended, None)]
+    assert one["gaps in the journal"] == 0
+    assert one["labels twice"] == 0
+    assert one["open executions"] == 0
+    assert one["executions done more than once for one label"] == 0
+    assert one["open jobs"] == 0
+    assert one["done jobs without label"] == 0
+    assert one["labels without done job"] == 0
+    assert one["labelled events"] == one["labels"] <= one["budget"]
+    for generation, state, sha256, _ in committees(database):
+        weights = folder / "weights" / f"{sha256}.safetensors"
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == sha256, (generation, state)
+    assert [state for _, state, *_ in committees(database)].count("active") == 1
+    assert list((folder / "spool").iterdir()) == [], "a committed label waits in the spool for nobody"
+
+
+COUNTS = {
+    "gaps in the journal": "SELECT max(seq) - count(*) FROM events",
+    "labels": "SELECT count(*) FROM labels",
+    "labels twice": "SELECT count(*) - count(DISTINCT structure_id || level_id) FROM labels",
+    "labelled events": "SELECT count(*) FROM events WHERE kind = 'label_done'",
+    "open executions": "SELECT count(*) FROM executions WHERE ended_at IS NULL OR status = 'running'",
+    "executions done more than once for one label": (
+        "SELECT count(*) FROM (SELECT subject FROM executions WHERE kind = 'label' AND status = 'done'"
+        " GROUP BY subject HAVING count(*) > 1)"
+    ),
+    "open jobs": "SELECT count(*) FROM label_jobs WHERE state IN ('pending', 'running')",
+    "done jobs without label": (
+        "SELECT count(*) FROM label_jobs j LEFT JOIN labels l USING (structure_id, level_id)"
+        " WHERE j.state = 'done' AND l.structure_id IS NULL"
+    ),
+    "labels without done job": (
+        "SELECT count(*) FROM labels l LEFT JOIN label_jobs j"
+        " ON j.structure_id = l.structure_id AND j.level_id = l.level_id AND j.state = 'done' WHERE j.id IS NULL"
+    ),
+    "budget": "SELECT json_extract(config_json, '$.config.label_budget') FROM campaigns",
+}
