@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,15 +98,16 @@ def allowed(field: FieldInfo) -> str:
     if words:
         return " or ".join(f"`{word}`" for word in words)
     signs = ((Gt, "gt", ">"), (Ge, "ge", "≥"), (Lt, "lt", "<"), (Le, "le", "≤"))
-    limits = [(sign, getattr(rule, name)) for rule in _rules(field) for kind, name, sign in signs if isinstance(rule, kind)]
-    return ", ".join(f"{sign} {limit}" for sign, limit in limits) or "–"
+    found = [(sign, rule, name) for rule in _rules(field) for kind, name, sign in signs if isinstance(rule, kind)]
+    return ", ".join(f"{sign} {getattr(rule, name)}" for sign, rule, name in found) or "–"
 
 
 def _rules(field: FieldInfo) -> list[Any]:
     """Every rule about a field, also those inside of ``Positive | None``."""
     rules: list[Any] = []
     for part in (field, *getattr(field.annotation, "__args__", ())):
-        for rule in getattr(part, "metadata", None) or getattr(part, "__metadata__", ()):
+        own: Sequence[Any] = getattr(part, "metadata", ()) or getattr(part, "__metadata__", ())
+        for rule in own:
             rules.extend(rule.metadata if isinstance(rule, FieldInfo) else [rule])
     return rules
 

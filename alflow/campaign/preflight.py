@@ -67,7 +67,7 @@ def check_campaign(
 def describe(config: CampaignConfig) -> str:
     """Say in one line what a valid campaign would do."""
     reference = config.reference
-    level = reference.engine
+    level: str = reference.engine
     if isinstance(reference, PyscfConfig):
         level = f"{reference.functional}/{reference.basis}"
     return (

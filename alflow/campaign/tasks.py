@@ -180,7 +180,7 @@ def _train(task: TrainTask) -> TrainingResult:
     old = load_committee(task.start.path, sha256=task.start.sha256) if task.start else None
     fit = fit_committee(task.train, task.validation, task.model, task.training, task.seed, start=old)
     # How long it took belongs to the execution; in the journal it would make two equal runs differ.
-    metrics = {name: value for name, value in fit.metrics.items() if not name.endswith("_s")}
+    metrics = {name: value for name, value in fit.metrics.items() if not name.endswith("_seconds")}
     if not all(np.isfinite(value) for value in metrics.values()):
         finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
         return TrainingResult(None, False, "training gave numbers that are not finite", finite)

@@ -20,7 +20,7 @@ from alflow.tensors import to_batch
 from alflow.training.design import Chunk, HiddenLayer, chunks_of, output_weights, project
 from alflow.training.metrics import error_summary, force_errors
 from alflow.training.normalization import fit_projection
-from alflow.training.ridge import choose_ridge, frame_weights, solve_member
+from alflow.training.ridge import choose_ridge, enough_to_judge, frame_weights, solve_members
 
 __all__ = ["Fit", "fit_committee"]
 
@@ -83,12 +83,14 @@ def fit_committee(
     generator = torch.Generator().manual_seed(seed)
     kept = _kept_view(start, model, elements, len(train))
     view = kept or _new_view(chunks, functions, elements, model, generator)
-    chunks = [project(chunk, functions, view.center, view.projection) for chunk in chunks]
-    ridge = choose_ridge(chunks, view.layers, training, generator)
-    solved = []
-    for layer in view.layers:
-        weights = frame_weights(len(train), training.bootstrap, generator)
-        solved.append(output_weights(solve_member(chunks, layer, weights, ridge, training, generator), layer))
+    ridge = training.ridge
+    if ridge is None:
+        judged = [project(chunk, functions, view.center, view.projection) for chunk in enough_to_judge(chunks)]
+        ridge = choose_ridge(judged, view.layers, training, generator)
+    weights = [frame_weights(len(train), training.bootstrap, generator) for _ in view.layers]
+    projected = (project(chunk, functions, view.center, view.projection) for chunk in chunks)
+    solutions = solve_members(projected, view.layers, weights, ridge, training, generator)
+    solved = [output_weights(solution, layer) for solution, layer in zip(solutions, view.layers, strict=True)]
     committee = _assemble(model, elements, view, solved, torch.as_tensor(atomic_energies))
     metrics = _metrics(committee, train, validation)
     metrics |= {"ridge": ridge, "warm_start": float(kept is not None), "fit_seconds": time.perf_counter() - began}

@@ -10,7 +10,7 @@ learning rate and no stopping rule, so the same labels and seed always give the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -18,7 +18,7 @@ import torch
 from alflow.domain.learning_config import TrainingConfig
 from alflow.training.design import Chunk, HiddenLayer, design_rows
 
-__all__ = ["choose_ridge", "frame_weights", "solve_member"]
+__all__ = ["choose_ridge", "enough_to_judge", "frame_weights", "solve_members"]
 
 _CANDIDATES: Final = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 _DEFAULT: Final = 1e-6
@@ -40,15 +40,15 @@ def frame_weights(n_frames: int, strength: float, generator: torch.Generator) ->
     return (1.0 - strength) + strength * exponential
 
 
-def solve_member(
-    chunks: Sequence[Chunk],
-    layer: HiddenLayer,
-    weights: torch.Tensor,
+def solve_members(
+    chunks: Iterable[Chunk],
+    layers: Sequence[HiddenLayer],
+    weights: Sequence[torch.Tensor],
     ridge: float,
     training: TrainingConfig,
     generator: torch.Generator,
-) -> torch.Tensor:
-    """Fit one member's output weights to all labels.
+) -> list[torch.Tensor]:
+    """Fit every member's output weights to all labels.
 
     The penalty pulls the weights not to zero but to a random point, drawn with the width the fitted weights show:
     σ² = wᵀw/γ, where γ is the number of weights the labels determine (MacKay, Neural Comput. 4, 415 (1992)), times
@@ -56,32 +56,43 @@ def solve_member(
     and disagree (randomised priors, Osband et al., NeurIPS 2018).
 
     Args:
-        chunks: The labels, projected.
-        layer: The member's hidden layer.
-        weights: Weight of each label, in the order of the chunks.
+        chunks: The labels, projected; each is needed only once and may be forgotten, so memory stays bounded.
+        layers: The members' hidden layers.
+        weights: Weight of each label for each member, in the order of the chunks.
         ridge: λ.
         training: Weights of energies and stress.
-        generator: Source of the random point.
+        generator: Source of the random points.
 
     Returns:
-        Output weights in the column order of :func:`alflow.training.design.design_rows`.
+        Output weights of each member in the column order of :func:`alflow.training.design.design_rows`.
     """
-    gram = torch.zeros((layer.n_columns, layer.n_columns), dtype=torch.float64)
-    moment = torch.zeros(layer.n_columns, dtype=torch.float64)
+    n_columns = layers[0].n_columns
+    grams = [torch.zeros((n_columns, n_columns), dtype=torch.float64) for _ in layers]
+    moments = [torch.zeros((n_columns, 1), dtype=torch.float64) for _ in layers]
     n_rows, first = 0, 0
     for chunk in chunks:
-        rows, targets, owners = design_rows(chunk, layer, training)
-        scale = weights[first + owners].sqrt()
-        rows, targets = rows * scale[:, None], targets * scale
-        gram += rows.T @ rows
-        moment += rows.T @ targets
+        for member, layer in enumerate(layers):
+            rows, targets, owners = design_rows(chunk, layer, training)
+            scale = weights[member][first + owners].sqrt()
+            rows *= scale[:, None]
+            grams[member].addmm_(rows.T, rows)
+            moments[member].addmm_(rows.T, (targets * scale)[:, None])
         n_rows += len(rows)
         first += chunk.batch.n_structures
+    return [
+        _solution(gram, moment, ridge, n_rows, training.prior_spread, generator)
+        for gram, moment in zip(grams, moments, strict=True)
+    ]
+
+
+def _solution(
+    gram: torch.Tensor, moment: torch.Tensor, ridge: float, n_rows: int, spread: float, generator: torch.Generator
+) -> torch.Tensor:
     factor, penalty = _factor(gram, ridge, n_rows)
-    fitted = torch.cholesky_solve(moment[:, None], factor)
-    determined = layer.n_columns - penalty * float(torch.cholesky_inverse(factor).diagonal().sum())
+    fitted = torch.cholesky_solve(moment, factor)
+    determined = len(gram) - penalty * float(torch.cholesky_inverse(factor).diagonal().sum())
     width = (fitted.square().sum() / max(determined, 1.0)).sqrt()
-    prior = torch.randn((layer.n_columns, 1), generator=generator, dtype=torch.float64) * width * training.prior_spread
+    prior = torch.randn((len(gram), 1), generator=generator, dtype=torch.float64) * width * spread
     return (fitted + torch.cholesky_solve(penalty * prior, factor))[:, 0]
 
 
@@ -90,18 +101,15 @@ def choose_ridge(
 ) -> float:
     """Choose the penalty that predicts left-out frames best, judged by the mean of two members.
 
-    Frames are left out whole: two components of one frame are not independent. Up to a few thousand rows are used.
+    Frames are left out whole: two components of one frame are not independent.
 
     Args:
-        chunks: The labels, projected.
+        chunks: Labels, projected; a few thousand rows are enough, see :func:`enough_to_judge`.
         layers: Hidden layers of the members.
-        training: Number of folds and weights; its ``ridge`` is returned if set.
+        training: Number of folds, and weights.
         generator: Deals the frames into folds.
     """
-    if training.ridge is not None:
-        return training.ridge
-    used = _first_rows(chunks)
-    n_frames = sum(chunk.batch.n_structures for chunk in used)
+    n_frames = sum(chunk.batch.n_structures for chunk in chunks)
     folds = min(training.folds, n_frames)
     if folds < 2:
         return _DEFAULT
@@ -109,7 +117,7 @@ def choose_ridge(
     residuals = torch.zeros(len(_CANDIDATES), dtype=torch.float64)
     members = []
     for layer in layers[:_CROSS_VALIDATED_MEMBERS]:
-        rows, targets, owners = _stacked(used, layer, training)
+        rows, targets, owners = _stacked(chunks, layer, training)
         members.append((rows, targets, owners, rows.T @ rows, rows.T @ targets))
     for fold in range(folds):
         predictions: list[list[torch.Tensor]] = [[] for _ in _CANDIDATES]
@@ -133,7 +141,8 @@ def _factor(gram: torch.Tensor, ridge: float, n_rows: int) -> tuple[torch.Tensor
     return factor, penalty
 
 
-def _first_rows(chunks: Sequence[Chunk]) -> list[Chunk]:
+def enough_to_judge(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The first chunks, until they hold enough rows to choose the penalty by."""
     used: list[Chunk] = []
     n_rows = 0
     for chunk in chunks:

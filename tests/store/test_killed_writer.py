@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from write_until_killed import label_of
-
 from alflow.store import CampaignRecord, Store
+
+from .write_until_killed import label_of
 
 PROGRAM = Path(__file__).with_name("write_until_killed.py")
 KILLS = 4

@@ -6,6 +6,7 @@ pre-empts nothing; a lost worker costs exactly the task it was running, and its 
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 import traceback
@@ -49,7 +50,12 @@ class DaskExecutor:
         self.slots = slots
         self._threads = threads
         self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        self._settings = dask.config.set(SETTINGS)
+        # A nanny writes these into its own process, ours, before it starts a worker: the only moment at which an
+        # allocator and an OpenMP runtime read them. They are put back when the workers are gone.
+        self._environment = {name: os.environ.get(name) for name in _environment(threads)}
+        os.environ.update(_environment(threads))
+        settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": _environment(threads)}
+        self._settings = dask.config.set(settings)
         self._cluster = LocalCluster(
             n_workers=slots,
             threads_per_worker=1,
@@ -57,7 +63,6 @@ class DaskExecutor:
             host="127.0.0.1",
             dashboard_address=dashboard_address,
             memory_limit=0,
-            env=_environment(threads),
         )
         self._client = Client(self._cluster)
         self._short_since: float | None = None
@@ -87,6 +92,11 @@ class DaskExecutor:
         self._client.close(timeout=5)
         self._cluster.close(timeout=10)
         self._settings.__exit__(None, None, None)
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def _heal(self) -> None:
         scheduler = self._cluster.scheduler

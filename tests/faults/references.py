@@ -1,0 +1,80 @@
+"""References that fail in every way there is, on chosen structures, and are right about all the others."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from alflow.domain import Evaluation, Failure, FailureKind, Level, Outcome, Structure
+from alflow.reference import MorseMolecule, PyscfReference
+
+IMPATIENT = PyscfReference(functional="hf", basis="sto-3g", max_cycles=1, gradient_tolerance_ha=1e-13)
+"""The real engine with no chance to converge."""
+
+
+@dataclass(frozen=True)
+class Treacherous:
+    """A Morse molecule on which some structures fail.
+
+    Attributes:
+        inner: What is right about all other structures.
+        faults: How a structure fails, by its id.
+    """
+
+    inner: MorseMolecule
+    faults: Mapping[str, str]
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        match self.faults.get(structure.id):
+            case "unconverged":
+                return IMPATIENT.evaluate(structure)
+            case "endless":
+                time.sleep(600)
+            case "greedy":
+                _eat_memory()
+            case "segfault":
+                ctypes.string_at(0)
+            case "exit":
+                os._exit(3)
+            case "not-finite":
+                return Failure(FailureKind.NON_FINITE, "The energy is nan eV.")
+            case "rejected":
+                return Failure(FailureKind.REJECTED, "This surface was not made for such a structure.")
+            case "exception":
+                raise RuntimeError("the basis set file of this reference is damaged")
+        return self.inner.evaluate(structure)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A Morse molecule that tells with every label how many threads it was given."""
+
+    inner: MorseMolecule
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        outcome = self.inner.evaluate(structure)
+        if isinstance(outcome, Failure):
+            return outcome
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        return Evaluation(outcome.energy, outcome.forces, None, {name: os.environ.get(name) for name in names})
+
+
+def _eat_memory() -> None:
+    eaten = []
+    for _ in range(60):  # 1.2 GB at most, should nobody stop it
+        eaten.append(np.ones(20_000_000 // 8))
+        time.sleep(0.02)
+    time.sleep(600)

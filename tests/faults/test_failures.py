@@ -1,0 +1,127 @@
+"""Labels that fail: each failure is recorded with its class, and the campaign goes on without that label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alflow import CampaignConfig, Structure
+from alflow.campaign.launch import resume_campaign, run_campaign
+from alflow.exploration import rattle
+from alflow.reference import MorseMolecule
+from tests.campaign.toys import WATER_ANG, check_promises, rows, toy
+
+from .references import Treacherous
+
+WATER = Structure.of("OHH", WATER_ANG)
+MOLECULE = MorseMolecule.around(WATER)
+FAULTS = {
+    "unconverged": ("SCF_FAIL", 1, "did not converge"),
+    "endless": ("TIMEOUT", 2, "not done after 2 s"),
+    "greedy": ("OOM", 2, "allowed are 300 MB"),
+    "segfault": ("CRASH", 2, "SIGSEGV"),
+    "exit": ("CRASH", 2, "exit status 3"),
+    "not-finite": ("NON_FINITE", 1, "nan"),
+    "rejected": ("REJECTED", 1, "not made for"),
+}
+"""Class, attempts (what may have been the machine's fault is tried again) and a part of the message of each fault."""
+LIMITS = {"time_limit_s": 2, "memory_limit_mb": 300, "max_attempts": 2}
+
+
+def first_frames(config: CampaignConfig) -> list[Structure]:
+    """The frames a campaign begins with: they depend on its seed only."""
+    return rattle(WATER, config.initial_labels - 1, seed=config.seed, temperature=config.temperature_k)
+
+
+@pytest.fixture(scope="module")
+def survived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Database of a campaign that met every fault, and the fault of each structure."""
+    folder = tmp_path_factory.mktemp("failures")
+    config = toy(folder, limits=LIMITS, initial_labels=len(FAULTS) + 6, label_budget=14)
+    faults = {s.id: fault for s, fault in zip(first_frames(config), FAULTS, strict=False)}
+    ended = run_campaign(config, reference=Treacherous(MOLECULE, faults))
+    assert ended.state.phase == "finished"
+    assert ended.state.reason == "label budget spent"
+    return Path(config.database), faults
+
+
+def test_a_campaign_ends_normally_whatever_its_labels_do(survived: tuple[Path, dict[str, str]]) -> None:
+    database, faults = survived
+    check_promises(database)
+    assert rows(database, "SELECT count(*) FROM labels") == [(14,)]
+    labelled = {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
+    assert not labelled & set(faults)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_failure_is_recorded_with_its_class(survived: tuple[Path, dict[str, str]], fault: str) -> None:
+    database, faults = survived
+    kind, attempts, words = FAULTS[fault]
+    structure = next(name for name, found in faults.items() if found == fault)
+    job = rows(
+        database,
+        "SELECT id, state, attempts, n_lost, failure_kind, failure_message FROM label_jobs"
+        f" WHERE structure_id = '{structure}'",
+    )
+    assert len(job) == 1
+    assert job[0][1:5] == ("quarantined", attempts, 0, kind)
+    assert words in job[0][5]
+    runs = rows(
+        database,
+        f"SELECT attempt, status, failure_kind, message, wall_s FROM executions WHERE subject = '{job[0][0]}'",
+    )
+    assert [run[:3] for run in runs] == [(number, "failed", kind) for number in range(1, attempts + 1)]
+    assert all(words in run[3] and run[4] > 0 for run in runs)
+
+
+def test_what_a_failed_label_cost_is_recorded(survived: tuple[Path, dict[str, str]]) -> None:
+    database, _ = survived
+    greedy = rows(database, "SELECT peak_memory_mb FROM executions WHERE failure_kind = 'OOM'")
+    assert all(300 < peak < 600 for (peak,) in greedy)  # looked at every 0.1 s, during which it takes 100 MB
+    endless = rows(database, "SELECT wall_s FROM executions WHERE failure_kind = 'TIMEOUT'")
+    assert all(2.0 <= wall < 8.0 for (wall,) in endless)  # the end of the process tree may take five seconds
+
+
+def test_a_campaign_without_any_usable_label_fails_with_the_reason(tmp_path: Path) -> None:
+    settings = {"engine": "pyscf", "functional": "hf", "basis": "sto-3g", "max_cycles": 1}
+    settings["gradient_tolerance_ha"] = 1e-13
+    config = toy(tmp_path, initial_labels=3, reference=settings)
+    ended = run_campaign(config)
+    assert ended.state.phase == "failed"
+    assert "too few of the starting frames could be labelled" in ended.state.reason
+    assert rows(config.database, "SELECT state FROM campaigns") == [("failed",)]
+    assert rows(config.database, "SELECT status, failure_kind FROM executions") == [("failed", "SCF_FAIL")] * 3
+    assert rows(config.database, "SELECT state, attempts FROM label_jobs") == [("quarantined", 1)] * 3
+
+
+def test_an_exception_pauses_the_campaign_until_it_is_mended(tmp_path: Path) -> None:
+    config = toy(tmp_path)
+    broken = first_frames(config)[1].id
+    ended = run_campaign(config, reference=Treacherous(MOLECULE, {broken: "exception"}))
+    assert ended.state.phase == "failed"
+    assert "Traceback (most recent call last)" in ended.state.reason
+    assert "references.py" in ended.state.reason
+    assert ended.state.reason.strip().endswith("RuntimeError: the basis set file of this reference is damaged")
+    state, reason, holder = rows(config.database, "SELECT state, reason, holder FROM campaigns")[0]
+    assert (state, holder) == ("failed", None)
+    assert "Traceback" in reason
+    before = rows(config.database, "SELECT structure_id FROM labels ORDER BY structure_id")
+    query = f"SELECT state, attempts, failure_kind FROM label_jobs WHERE structure_id = '{broken}'"
+    assert rows(config.database, query)[0][:2] == ("pending", 0), "a defect is nobody's attempt"
+    failed = rows(config.database, "SELECT status, message FROM executions WHERE failure_kind = 'BUG'")
+    assert [(status, "is damaged" in message) for status, message in failed] == [("failed", True)]
+
+    again = resume_campaign(config.database, reference=Treacherous(MOLECULE, {}))
+    assert again.state.phase == "finished"
+    check_promises(config.database)
+    assert set(before) < set(rows(config.database, "SELECT structure_id FROM labels"))
+    assert rows(config.database, query)[0][:2] == ("done", 1)
+
+
+def test_a_defect_that_was_not_mended_fails_again(tmp_path: Path) -> None:
+    config = toy(tmp_path)
+    reference = Treacherous(MOLECULE, {first_frames(config)[0].id: "exception"})
+    assert run_campaign(config, reference=reference).state.phase == "failed"
+    assert resume_campaign(config.database, reference=reference).state.phase == "failed"
+    assert rows(config.database, "SELECT count(*) FROM executions WHERE failure_kind = 'BUG'") == [(2,)]

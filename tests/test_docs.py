@@ -1,0 +1,154 @@
+"""The documents: their links, the names they use and the numbers they state are those of the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from alflow.campaign import decide, tasks
+from alflow.campaign.config import CampaignConfig
+from alflow.campaign.site import VALIDATION_SHARE
+from alflow.cli import app
+from alflow.domain import FailureKind
+from alflow.exploration import SegmentSettings
+from alflow.reference import PyscfConfig
+from alflow.reference.scf import FORCE_PER_GRADIENT
+from alflow.selection.threshold import DISAGREEMENT_PER_ERROR
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "db/README.md", "docker/README.md")),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+)
+COMMANDS: Final = {str(command.callback.__name__) for command in app.registered_commands if command.callback}
+
+
+def flat(name: str) -> str:
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    dead = [link for link in links if link and "://" not in link and not (page.parent / link).exists()]
+    assert dead == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_and_test_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    names = re.findall(r"`((?:alflow|tests|docs|db|workflows|docker|benchmarks)/[\w./-]+)(?:::(\w+))?`", text)
+    missing = []
+    for file, test in names:
+        if not (ROOT / file).exists():
+            missing.append(file)
+        elif test and test not in _functions(ROOT / file):
+            missing.append(f"{file}::{test}")
+    assert missing == []
+
+
+def _functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_readme_links_every_decision_and_the_map_shows_every_room() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    decisions = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/decisions").glob("*.md")}
+    assert decisions == set(re.findall(r"docs/decisions/[\w-]+\.md", text))
+    rooms = {f"alflow/{path.parent.name}" for path in (ROOT / "alflow").glob("*/__init__.py")}
+    assert rooms == set(re.findall(r"^\| `(alflow/[a-z]+)` ", text, re.MULTILINE))
+
+
+def test_the_readme_lists_every_command() -> None:
+    listed = re.findall(r"^\| `alflow (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+def test_every_command_line_in_the_documents_names_a_command() -> None:
+    used = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        code = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+        used |= {word for line in code for word in re.findall(r"(?:^| )alflow ([a-z]+)\b", line, re.MULTILINE)}
+    assert used == COMMANDS
+
+
+def test_the_configuration_page_is_up_to_date() -> None:
+    made = runpy.run_path(str(ROOT / "docs/make_configuration.py"))["page"]()
+    written = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert written == made, "run: python docs/make_configuration.py"
+
+
+def test_the_tutorial_shows_the_workflow_as_it_is() -> None:
+    shown = blocks(ROOT / "docs/tutorial.md", "yaml")[0]
+    comment, _, rest = (ROOT / "workflows/ethanol.yaml").read_text(encoding="utf-8").partition("\n")
+    assert comment.startswith("#")
+    assert shown == rest, "copy workflows/ethanol.yaml without its first line into docs/tutorial.md"
+
+
+def test_numbers_in_the_documents_are_those_of_the_code() -> None:
+    settings = SegmentSettings(1, 1.0, 300.0, 0)
+    campaign = CampaignConfig(structures="x.xyz")
+    acceptance = 3 * FORCE_PER_GRADIENT * PyscfConfig().gradient_tolerance_ha
+    science, architecture = flat("docs/science.md"), flat("docs/architecture.md")
+    expected = {
+        science: [
+            f"The threshold is one simple rule: {DISAGREEMENT_PER_ERROR:g} × `target_force_error_ev_ang`",
+            f"{FORCE_PER_GRADIENT:g} eV/Å per Ha",
+            f"a noise of up to {1000 * acceptance:.1f} meV/Å",
+            f"more than {tasks.WORSE} times the old one's",
+            f"closer than {settings.contact_factor} of the sum",
+            f"more than {settings.detachment:g} Å from every other",
+            f"above {settings.temperature_factor} times what a thermal system",
+            f"more than {settings.energy_rise_per_atom} eV per atom",
+            f"at least {settings.trust_lag_steps} steps earlier",
+        ],
+        architecture: [
+            f"The first segment under a new committee has {decide.FIRST_HORIZON} steps",
+            f"down to {decide.SHORTEST_HORIZON}.",
+        ],
+        flat("docs/conventions.md"): [f"threshold is {DISAGREEMENT_PER_ERROR:g} × `target_force_error_ev_ang`"],
+    }
+    wrong = [sentence for text, sentences in expected.items() for sentence in sentences if sentence not in text]
+    assert wrong == []
+    assert settings.ceiling == 5, "docs/science.md says the ceiling is five times the threshold"
+    assert VALIDATION_SHARE == 10, "docs/science.md says one label in ten is for validation"
+    assert campaign.initial_labels == 8, "docs/tutorial.md says eight starting frames"
+    assert len(FailureKind) == 9, "docs/glossary.md says nine classes of failure"
+
+
+def test_compose_starts_commands_that_exist() -> None:
+    compose = yaml.safe_load((ROOT / "docker/compose.yaml").read_text(encoding="utf-8"))
+    assert set(compose["services"]) == {"database", "orchestrator"}
+    orchestrator = compose["services"]["orchestrator"]
+    assert orchestrator["command"][0] in COMMANDS
+    assert (ROOT / "docker" / orchestrator["build"]["context"] / orchestrator["build"]["dockerfile"]).is_file()
+    volumes = [v.split(":")[0] for s in compose["services"].values() for v in s["volumes"]]
+    assert {v for v in volumes if not v.startswith(".")} == set(compose["volumes"])
+
+
+def test_the_image_copies_files_that_exist_and_enters_at_the_command_line() -> None:
+    text = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
+    copied = [name for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for name in line.split()[:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert 'ENTRYPOINT ["alflow"]' in text
+    assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+
+
+def test_the_campaign_of_the_image_is_a_valid_configuration() -> None:
+    (example,) = blocks(ROOT / "docker/README.md", "yaml")
+    assert CampaignConfig.model_validate(yaml.safe_load(example)).database.startswith("postgresql://")
