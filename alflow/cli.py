@@ -94,6 +94,11 @@ def stop(database: Database, name: Name = None) -> None:
         campaign = store.campaign(name)
         if campaign.holder is None:
             raise ConfigError(f"Campaign '{campaign.name}' is not running (it is {campaign.state}); nothing to stop.")
+        if store.holder_is_alive(campaign.id) is False:
+            raise ConfigError(
+                f"{campaign.holder}, which drove '{campaign.name}', is no more; nothing to stop. "
+                "'alflow resume' takes the campaign up again."
+            )
         store.request_stop(campaign.id)
     Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False)
 

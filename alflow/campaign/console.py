@@ -11,10 +11,11 @@ from rich.table import Table
 
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.launch import Ended, resume_campaign, run_campaign
-from alflow.campaign.progress import LiveProgress, LogProgress, progress
+from alflow.campaign.progress import LiveProgress, LogProgress, milli, progress
 from alflow.campaign.summary import Summary, summarize
 from alflow.domain import Reference
 from alflow.store import Store
+from alflow.store.location import shown
 
 __all__ = ["resume", "run", "show_summary", "start_logging"]
 
@@ -78,13 +79,13 @@ def show_summary(console: Console, summary: Summary, ended: Ended) -> None:
     console.print(time_table(summary))
     if len(summary.learning_curve) > 1:
         console.print(curve_table(summary))
-    console.print(f"\ndatabase   {ended.database}", soft_wrap=True, highlight=False)
+    console.print(f"\ndatabase   {shown(ended.database)}", soft_wrap=True, highlight=False)
     console.print(f"committee  {ended.committee or 'none yet'}", soft_wrap=True, highlight=False)
     console.print("\nNext:", style="bold")
     if ended.state.phase != "finished":
-        console.print(f"  alflow resume {ended.database} '{ended.name}'", soft_wrap=True, highlight=False)
-    console.print(f"  alflow status {ended.database}", soft_wrap=True, highlight=False)
-    console.print(f"  alflow export {ended.database} {ended.name}.xyz", soft_wrap=True, highlight=False)
+        console.print(f"  alflow resume {shown(ended.database)} '{ended.name}'", soft_wrap=True, highlight=False)
+    console.print(f"  alflow status {shown(ended.database)}", soft_wrap=True, highlight=False)
+    console.print(f"  alflow export {shown(ended.database)} {ended.name}.xyz", soft_wrap=True, highlight=False)
     if ended.committee:
         script = f'import alflow; print(alflow.load_committee("{ended.committee}"))'
         console.print(f"  python -c '{script}'", soft_wrap=True, highlight=False)
@@ -109,9 +110,9 @@ def summary_table(summary: Summary) -> Table:
     if mae is not None:
         low = summary.metrics.get("audit_force_mae_lower_ev_ang")
         high = summary.metrics.get("audit_force_mae_upper_ev_ang")
-        interval = "" if low is None or high is None else f", 95 % interval {1000 * low:.0f} to {1000 * high:.0f}"
+        interval = "" if low is None or high is None else f", 95 % interval {milli(low)} to {milli(high)}"
         frames = summary.metrics.get("n_audit", 0)
-        table.add_row("force error", f"{1000 * mae:.0f} meV/Å{interval} ({frames:.0f} audit frames, never trained on)")
+        table.add_row("force error", f"{milli(mae)} meV/Å{interval} ({frames:.0f} audit frames, never trained on)")
     if summary.walker_steps:
         steps = summary.walker_steps
         table.add_row("walkers", f"{len(steps)}, {sum(steps)} steps in all, {min(steps)} to {max(steps)} each")
@@ -145,4 +146,4 @@ def curve_table(summary: Summary) -> Table:
 
 
 def _milli(value: float | None) -> str:
-    return "–" if value is None else f"{1000 * value:.0f}"
+    return "–" if value is None else milli(value)

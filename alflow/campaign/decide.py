@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +76,7 @@ def decide(state: State | None, event: Event) -> Change:
     return planned, commands + further
 
 
-def replay(events: list[Event]) -> State | None:
+def replay(events: Iterable[Event]) -> State | None:
     """The state that a journal leads to. Commands are not carried out again."""
     state: State | None = None
     for event in events:
@@ -103,7 +103,7 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
         commands.extend(more)
     if state.phase in ("stopped", "failed", "stopping"):
         state = replace(state, phase="running" if state.seeded else "new", reason="")
-    state = replace(state, slots=event.slots)
+    state = replace(state, slots=event.slots, losses=0, idle_rounds=0)
     if not state.seeded:
         commands.append(ProposeSeeds(state.config.initial_labels))
     return state, commands
@@ -206,7 +206,7 @@ def _segment(state: State, event: SegmentDone) -> Change:
         commands.extend(more)
     flagged = any(r.status == "paused" for r in event.reports)
     steps = sum(r.steps for r in event.reports)
-    state = replace(state, quiet_steps=0 if flagged else state.quiet_steps + steps)
+    state = replace(state, quiet_steps=0 if flagged else state.quiet_steps + steps, losses=0)
     if event.generation == state.generation:
         reset = any(r.status == "reset" for r in event.reports)
         longer = max(SHORTEST_HORIZON, state.horizon // 2) if reset else 2 * state.horizon

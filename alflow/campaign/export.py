@@ -11,6 +11,7 @@ from alflow.domain import Label
 from alflow.domain.ase import write_extxyz
 from alflow.errors import ConfigError
 from alflow.store import Store
+from alflow.store.location import shown
 
 __all__ = ["export_labels"]
 
@@ -34,7 +35,7 @@ def export_labels(database: str, name: str | None, output: Path) -> int:
         chosen = [store.campaign(name)] if name is not None else store.campaigns()
         rows = [row for campaign in chosen for row in _labels(store, campaign.id, campaign.name)]
     if not rows:
-        raise ConfigError(f"{database} holds no label yet; there is nothing to export.")
+        raise ConfigError(f"{shown(database)} holds no label yet; there is nothing to export.")
     try:
         write_extxyz(output, rows)
     except OSError as error:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from alflow.campaign.config import CampaignConfig, check_resources, comparable, parse_config
+from alflow.campaign.decide import replay
+from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import DaskExecutor
 from alflow.campaign.preflight import check_campaign, read_starting_structures
@@ -19,9 +21,10 @@ from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
 from alflow.campaign.state import State
 from alflow.domain import Reference, Structure
-from alflow.errors import ConfigError
+from alflow.errors import CampaignError, ConfigError
 from alflow.reference import make_reference
 from alflow.store import CampaignRecord, Holder, Lease, Store
+from alflow.store.location import is_server, shown
 
 __all__ = ["Ended", "resume_campaign", "run_campaign"]
 
@@ -71,10 +74,7 @@ def run_campaign(
     with Store.open(config.database, create=True) as store:
         record = _find_or_create(store, config, structures)
         if record.state == "finished":
-            raise ConfigError(
-                f"Campaign '{record.name}' in {config.database} has finished ({record.reason}); give this one "
-                "another name, or use 'alflow export' and 'alflow status' to see what it made."
-            )
+            return _ended_before(store, record, config)
         return _drive(store, record, config, structures, reference, observers, executor)
 
 
@@ -101,11 +101,11 @@ def resume_campaign(
     with Store.open(database) as store:
         record = store.campaign(name)
         config = parse_config(record.config["config"], f"the stored configuration of '{record.name}'")
+        config = config.model_copy(update={"database": database})
         if record.state == "finished":
-            raise ConfigError(f"Campaign '{record.name}' has finished ({record.reason}); there is nothing to resume.")
+            return _ended_before(store, record, config)
         check_resources(config)
         structures = tuple(structure_from_json(data) for data in record.config["structures"])
-        config = config.model_copy(update={"database": database})
         return _drive(store, record, config, structures, reference, observers, executor)
 
 
@@ -120,11 +120,14 @@ def _find_or_create(store: Store, config: CampaignConfig, structures: tuple[Stru
             changed.append("structures")
         if changed:
             raise ConfigError(
-                f"{config.database} already has a campaign named '{config.name}' with other settings "
+                f"{shown(config.database)} already has a campaign named '{config.name}' with other settings "
                 f"({', '.join(changed)}); choose another name or another database, or run it unchanged to continue it."
             )
         return record
-    return store.create_campaign(config.name, {"config": settings, "structures": geometries}, config.seed)
+    stored = {"config": settings, "structures": geometries}
+    if is_server(config.database):
+        stored["folder"] = str(working_folder(config.database, config.name).absolute())
+    return store.create_campaign(config.name, stored, config.seed)
 
 
 def _drive(
@@ -136,7 +139,7 @@ def _drive(
     observers: Sequence[Observer],
     executor: Executor | None,
 ) -> Ended:
-    folder = working_folder(config.database, config.name)
+    folder = _folder(record, config)
     source = reference if reference is not None else make_reference(config.reference)
     site = Site(record.id, config, structures, source, folder)
     lease = store.acquire(record.id, Holder.current())
@@ -155,9 +158,28 @@ def _drive(
         if workers is not None:
             workers.close()
         _release(store, lease, state)
+    return Ended(state, config.database, config.name, folder, _best_committee(store, record, folder))
+
+
+def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:
+    """A finished campaign is not run again: its end is told once more."""
+    log.info("Campaign '%s' has finished (%s); nothing is left to do.", record.name, record.reason)
+    state = replay(event_from_payload(event.payload) for event in store.events(record.id))
+    if state is None:
+        raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
+    folder = _folder(record, config)
+    return Ended(state, config.database, config.name, folder, _best_committee(store, record, folder))
+
+
+def _best_committee(store: Store, record: CampaignRecord, folder: Path) -> Path | None:
     active = store.active_committee(record.id)
-    committee = None if active is None else site.weights / f"{active.sha256}.safetensors"
-    return Ended(state, config.database, config.name, folder, committee)
+    return None if active is None else folder / "weights" / f"{active.sha256}.safetensors"
+
+
+def _folder(record: CampaignRecord, config: CampaignConfig) -> Path:
+    """Where the campaign's files are: beside an SQLite file, wherever that is now; else where it was begun."""
+    begun_in = record.config.get("folder")
+    return Path(begun_in) if begun_in else working_folder(config.database, config.name)
 
 
 def _release(store: Store, lease: Lease, state: State | None) -> None:

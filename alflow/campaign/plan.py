@@ -70,7 +70,9 @@ def _close_if_done(state: State) -> State:
         return replace(state, phase="closing", reason="label budget spent")
     quiet_ps = state.quiet_steps * state.config.timestep_fs / FS_PER_PS
     if quiet_ps >= state.config.quiet_ps and not state.queue and not _audit_wanted(state):
-        return replace(state, phase="closing", reason=f"no frame was flagged in {quiet_ps:.0f} ps")
+        resets = sum(walker.resets for walker in state.walkers)
+        guarded = f"; in all, guards sent walkers back {resets} times" if resets else ""
+        return replace(state, phase="closing", reason=f"no frame was flagged in {quiet_ps:.0f} ps{guarded}")
     return state
 
 

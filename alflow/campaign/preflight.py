@@ -10,7 +10,7 @@ from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
 from alflow.errors import ConfigError
 from alflow.reference import PyscfConfig, check_reference, check_structure
-from alflow.store.location import check_location
+from alflow.store.location import check_location, shown
 
 __all__ = ["check_campaign", "read_starting_structures"]
 
@@ -25,7 +25,7 @@ def read_starting_structures(config: CampaignConfig) -> tuple[Structure, ...]:
     path = Path(config.structures)
     if not path.is_file():
         raise ConfigError(f"structures: {path} does not exist; expected a file with at least one geometry.")
-    structures = read_structures(path)
+    structures = read_structures(path) if path.stat().st_size else []
     if not structures:
         raise ConfigError(f"structures: {path} holds no structure; expected at least one geometry.")
     return tuple(
@@ -53,7 +53,14 @@ def check_campaign(
             f"initial_labels: {config.structures} holds {len(structures)} structures and initial_labels is "
             f"{config.initial_labels}; every structure needs a label, so raise initial_labels."
         )
-    for structure in structures:
+    seen: dict[str, int] = {}
+    for number, structure in enumerate(structures):
+        if structure.id in seen:
+            raise ConfigError(
+                f"structures: {config.structures} holds the same structure twice (frames {seen[structure.id]} and "
+                f"{number}); no label is paid for twice, so keep one of them."
+            )
+        seen[structure.id] = number
         if len(structure) < 2:
             raise ConfigError(f"structures: {config.structures} holds a single atom; there is nothing to explore.")
         check_structure(structure)
@@ -72,5 +79,5 @@ def describe(config: CampaignConfig) -> str:
         level = f"{reference.functional}/{reference.basis}"
     return (
         f"{config.label_budget} labels at {level}, {config.walkers} walkers at {config.temperature_k:g} K, "
-        f"{config.slots} slots of {reference.threads} thread(s), database {config.database}"
+        f"{config.slots} slots of {reference.threads} thread(s), database {shown(config.database)}"
     )

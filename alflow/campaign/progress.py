@@ -26,7 +26,7 @@ from alflow.campaign.events import (
 from alflow.campaign.state import State
 from alflow.units import FS_PER_PS
 
-__all__ = ["LiveProgress", "LogProgress", "progress"]
+__all__ = ["LiveProgress", "LogProgress", "milli", "progress"]
 
 log = logging.getLogger("alflow")
 
@@ -61,10 +61,15 @@ def describe_error(state: State) -> str:
     mae = state.error.get("audit_force_mae_ev_ang")
     if mae is None:
         held_out = state.error.get("validation_force_mae_ev_ang")
-        return "–" if held_out is None else f"{1000 * held_out:.0f} meV/Å (validation)"
+        return "–" if held_out is None else f"{milli(held_out)} meV/Å (validation)"
     low, high = (state.error.get(f"audit_force_mae_{side}_ev_ang") for side in ("lower", "upper"))
-    interval = "" if low is None or high is None else f" [{1000 * low:.0f}, {1000 * high:.0f}]"
-    return f"{1000 * mae:.0f}{interval} meV/Å (audit, {state.error.get('n_audit', 0):.0f} frames)"
+    interval = "" if low is None or high is None else f" [{milli(low)}, {milli(high)}]"
+    return f"{milli(mae)}{interval} meV/Å (audit, {state.error.get('n_audit', 0):.0f} frames)"
+
+
+def milli(value: float) -> str:
+    """Thousandths, with a digit more where there would be only one."""
+    return f"{1000 * value:.0f}" if value >= 0.01 else f"{1000 * value:.1f}"
 
 
 def simulated_ps(state: State) -> float:

@@ -22,7 +22,7 @@ from alflow.campaign.events import (
 )
 from alflow.campaign.executors import Completion
 from alflow.campaign.orders import Parts, dataset_digest
-from alflow.campaign.site import Site, frame_name
+from alflow.campaign.site import Site, execution_key, frame_name
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Answer, ExploreTask, LabelTask, ScoreTask, Task, TrainingResult, TrainTask
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
@@ -30,7 +30,7 @@ from alflow.domain.structure import FloatArray
 from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
 from alflow.reference import LabelResult
 from alflow.selection import fingerprint, first_near_duplicate
-from alflow.store import CommitteeRecord, FrameRecord, Store, Transaction, WalkerRecord
+from alflow.store import CommitteeRecord, FrameRecord, Lease, Store, Transaction, WalkerRecord
 
 __all__ = ["Effects", "Results"]
 
@@ -64,11 +64,13 @@ class Results:
 
     Args:
         store: The database.
+        lease: The right to write to this campaign.
         site: Structures, reference, folders.
     """
 
-    def __init__(self, store: Store, site: Site) -> None:
+    def __init__(self, store: Store, lease: Lease, site: Site) -> None:
         self._store = store
+        self._epoch = lease.epoch
         self._site = site
         self._fingerprints: dict[str, FloatArray] = {}
         for frame in store.frames(site.campaign_id):
@@ -108,23 +110,28 @@ class Results:
 
         return Interpretation(SeedsProposed(tuple(seen)), effects)
 
-    def label(self, task: str, frame_id: str, structure: Structure, result: LabelResult) -> Interpretation:
-        """A finished attempt at a label."""
+    def label(
+        self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None = None
+    ) -> Interpretation:
+        """A finished attempt at a label, by an execution of this orchestrator unless another is named."""
         outcome = result.outcome
         if isinstance(outcome, Failure):
             if outcome.kind is FailureKind.BUG:
                 return Interpretation(TaskBroken(task, str(outcome.diagnostics.get("traceback") or outcome.message)))
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
-        return replace(self.found(task, frame_id, label), spooled=result)
+        execution = execution or execution_key(self._site.campaign_id, self._epoch, task)
+        return replace(self.found(task, frame_id, label, execution), spooled=result)
 
-    def recovered(self, task: str, frame_id: str, structure: Structure, result: LabelResult) -> Interpretation:
+    def recovered(
+        self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None
+    ) -> Interpretation:
         """A label that an orchestrator paid for and did not live to commit."""
-        made = self.label(task, frame_id, structure, result)
+        made = self.label(task, frame_id, structure, result, execution)
         assert isinstance(made.event, LabelDone)
         return replace(made, event=replace(made.event, recovered=True))
 
-    def found(self, task: str, frame_id: str, label: Label) -> Interpretation:
+    def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
         """A label that exists: just made, or made before."""
         frame = self._store.frame(frame_id)
         max_error = mean_error = None
@@ -134,7 +141,7 @@ class Results:
             mean_error = float(np.abs(difference).mean())
 
         def effects(tx: Transaction, seq: int) -> None:
-            tx.add_label(label, None)
+            tx.add_label(label, execution)
 
         event = LabelDone(task, frame_id, max_error, mean_error)
         return Interpretation(event, effects)

@@ -38,7 +38,7 @@ from alflow.campaign.events import (
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.orders import Orders
 from alflow.campaign.results import Interpretation, Results, cost_of, failure_of
-from alflow.campaign.site import Site
+from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Task
 from alflow.domain import FailureKind, Structure
@@ -81,7 +81,7 @@ class Runner:
         self._executor = executor
         self._observers = tuple(observers)
         self._orders = Orders(store, lease, site)
-        self._results = Results(store, site)
+        self._results = Results(store, lease, site)
         self._tasks: dict[str, Task] = {}
         self._local: deque[Interpretation] = deque()
         self._state: State | None = None
@@ -154,7 +154,8 @@ class Runner:
                 continue
             task, request = found
             structure = self._store.structure(request.structure_id)
-            self._record(self._results.recovered(task, request.frame_id, structure, spooled.result))
+            result, execution = spooled.result, self._open_execution(task)
+            self._record(self._results.recovered(task, request.frame_id, structure, result, execution))
 
     def _take(self, completion: Completion) -> None:
         task = self._tasks.pop(completion.task, None)
@@ -249,7 +250,7 @@ class Runner:
         )
 
     def _key(self, task: str) -> str:
-        return f"c{self._site.campaign_id}-e{self._lease.epoch}-{task}"
+        return execution_key(self._site.campaign_id, self._lease.epoch, task)
 
     def _finish_execution(self, tx: Transaction, completion: Completion) -> None:
         key, answer = self._key(completion.task), completion.answer
@@ -277,13 +278,17 @@ class Runner:
 
     def _finish_found(self, tx: Transaction, task: str, spooled: LabelResult | None) -> None:
         """Complete the execution of a label that nobody waited for: it was in the database, or in the spool."""
-        open_rows = (r for r in self._store.executions(self._site.campaign_id, kind="label") if r.ended_at is None)
-        key = next((row.key for row in open_rows if row.key.endswith(f"-{task}")), self._key(task))
+        key = self._open_execution(task) or self._key(task)
         if spooled is None:
             tx.finish_execution(key, "done", message="found: nothing had to be computed")
             return
         spent = {name: spooled.provenance.get(name) for name in ("host", "pid", "wall_s", "cpu_s", "peak_memory_mb")}
         tx.finish_execution(key, "done", message="found in the spool: it outlived its orchestrator", **spent)
+
+    def _open_execution(self, task: str) -> str | None:
+        """The execution of a task that was started, perhaps by an earlier orchestrator, and never completed."""
+        rows = self._store.executions(self._site.campaign_id, kind="label")
+        return next((r.key for r in rows if r.ended_at is None and r.key.endswith(f"-{task}")), None)
 
     def _act(self, command: Command) -> None:
         if isinstance(command, ProposeSeeds):

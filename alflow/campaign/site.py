@@ -11,11 +11,20 @@ from alflow.campaign.config import CampaignConfig
 from alflow.domain import Reference, Structure
 from alflow.domain.identity import content_id
 from alflow.store import Split
+from alflow.store.location import is_server
 
-__all__ = ["Site", "frame_name", "split_of", "structure_from_json", "structure_to_json", "working_folder"]
+__all__ = [
+    "Site",
+    "execution_key",
+    "frame_name",
+    "split_of",
+    "structure_from_json",
+    "structure_to_json",
+    "working_folder",
+]
 
 VALIDATION_SHARE = 10
-"""One in this many labels, chosen by its hash, stops trainings early instead of being learnt from."""
+"""One in this many labels, chosen by its hash, judges new committees instead of being learnt from."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ def working_folder(database: str, name: str) -> Path:
         >>> working_folder("postgresql+psycopg://host/db", "ethanol").as_posix()
         'ethanol.alflow'
     """
-    if "://" in database and not database.startswith("sqlite"):
+    if is_server(database):
         return Path(f"{name}.alflow")
     path = Path(database.removeprefix("sqlite:///"))
     return path.parent / f"{name}.alflow"
@@ -68,14 +77,27 @@ def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_
     return content_id("frame", fields)[:16]
 
 
+def execution_key(campaign_id: int, epoch: int, task: str) -> str:
+    """Name one execution: a task started again by a later orchestrator is another execution.
+
+    Examples:
+        >>> execution_key(1, 2, "train-t3")
+        'c1-e2-train-t3'
+    """
+    return f"c{campaign_id}-e{epoch}-{task}"
+
+
 def split_of(structure_id: str, purpose: str) -> Split:
     """Which part of the data set a label belongs to, for good: audit, validation or train.
 
-    The choice between training and validation hangs on the structure's hash alone, so a label never moves from one to
-    the other between generations.
+    Seeds are always learnt from: the first committee needs every one of them. Of the others the choice between
+    training and validation hangs on the structure's hash alone, so a label never moves from one to the other between
+    generations.
     """
     if purpose == "audit":
         return "audit"
+    if purpose == "seed":
+        return "train"
     return "validation" if int(structure_id[:8], 16) % VALIDATION_SHARE == 0 else "train"
 
 

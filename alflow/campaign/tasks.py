@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.exploration import SegmentOutcome, SegmentSettings, Walker, explore
 from alflow.potentials import Committee, load_committee
 from alflow.reference import LabelRequest, LabelResult, run_label
+from alflow.reference.spool import write_durably
 from alflow.selection import estimate_error
 from alflow.tensors import to_batch
 from alflow.training import fit_committee, force_errors
@@ -80,7 +80,7 @@ class TrainTask:
     Attributes:
         name: Name of the task.
         train: Labels to learn from.
-        validation: Labels that stop the training early.
+        validation: Labels that judge the committee and are never learnt from.
         audit: Labels that are only measured on.
         model: The potential.
         training: How to train.
@@ -220,23 +220,12 @@ def judge(
 
 
 def save_weights(committee: Committee, folder: Path) -> WeightFile:
-    """Write a committee under the name of its own hash; a file that is there already is the same file."""
+    """Write a committee under the name of its own hash; whole or not at all, even if the power fails."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".training-") as scratch:
         draft = Path(scratch) / "committee.safetensors"
         committee.save(draft)
-        sha256 = digest_of_bytes(draft.read_bytes())
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        path = folder / f"{sha256}.safetensors"
-        draft.replace(path)
-    return WeightFile(path, sha256)
-
-
-def describe(task: Task) -> dict[str, Any]:
-    """Kind of a task and what it is about, for its row in the table of executions."""
-    if isinstance(task, LabelTask):
-        return {"kind": "label", "attempt": task.request.attempt}
-    if isinstance(task, ExploreTask):
-        return {"kind": "explore", "attempt": 1}
-    return {"kind": "train" if isinstance(task, TrainTask) else "score", "attempt": 1}
+        data = draft.read_bytes()
+    weights = WeightFile(folder / f"{digest_of_bytes(data)}.safetensors", digest_of_bytes(data))
+    write_durably(weights.path, data)
+    return weights

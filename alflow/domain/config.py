@@ -49,6 +49,8 @@ def explain(error: ValidationError, what: str) -> ConfigError:
         where = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         found = ""
+        if item["type"] == "union_tag_not_found":
+            message = f"the key {item['ctx']['discriminator']} is missing, which says what kind of {where} is meant"
         if item["type"] not in ("value_error", "missing"):
             found = f" (found {item['input']!r})"
         sentences.append(f"{where}: {message}{found}" if where else f"{message}{found}")

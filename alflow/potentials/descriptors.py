@@ -10,8 +10,8 @@ Angular functions from the moments of the neighbor density (the power spectrum, 
     A_c,lm = Σ_{j∈e} R_n(r_ij) Y_lm(r̂_ij),    G_cc'l = Σ_m A_c,lm A_c',lm = Σ_jk R_n(r_ij) R_n'(r_ik) P_l(cos θ_jik).
 
 Sums of these with binomial coefficients are exactly Behler's G5 functions (1 ± cos θ)^ζ for integer ζ ≤ l, up to
-the terms j = k, at a cost linear in the number of neighbors. f_c has three zero derivatives' worth of smoothness at
-r_c (value, slope and curvature vanish), so forces and their derivatives stay continuous when an atom leaves.
+the terms j = k, at a cost linear in the number of neighbors. Value, slope and curvature of f_c vanish at r_c, so
+forces and their derivatives stay continuous when an atom leaves.
 """
 
 from __future__ import annotations

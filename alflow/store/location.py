@@ -8,7 +8,7 @@ from pathlib import Path
 from alflow.errors import StoreError
 from alflow.store.opening import address_of, engine_of, prepare_file, translated
 
-__all__ = ["check_location"]
+__all__ = ["check_location", "is_server", "shown"]
 
 
 def check_location(target: str | Path) -> None:
@@ -32,3 +32,21 @@ def check_location(target: str | Path) -> None:
     with translated(address), engine.connect() as connection:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master" if address.path else "SELECT 1")
     engine.dispose()
+
+
+def is_server(target: str | Path) -> bool:
+    """Whether an address names a database server, not a file."""
+    return address_of(target).path is None
+
+
+def shown(target: str | Path) -> str:
+    """An address as it may be shown: a file as the user wrote it, a server without user and password.
+
+    Examples:
+        >>> shown("postgresql://ada:secret@db.example.org/carbon")
+        'postgresql://db.example.org/carbon'
+        >>> shown("runs/ethanol.db")
+        'runs/ethanol.db'
+    """
+    address = address_of(target)
+    return str(target) if address.path is not None else address.shown

@@ -162,6 +162,12 @@ class Store(DatasetReading):
         with translated(self._address):
             release(self._engine, lease, state, reason)
 
+    def holder_is_alive(self, campaign_id: int) -> bool | None:
+        """Whether the process that holds a campaign still runs; None if nobody does or it cannot be seen from here."""
+        with self._reading() as connection:
+            text = connection.execute(select(CampaignRow.holder).where(CampaignRow.id == campaign_id)).scalar()
+        return None if text is None else Holder.from_text(text).is_alive(Holder.current())
+
     def request_stop(self, campaign_id: int) -> None:
         """Ask the process that drives a campaign to stop at the next good moment. Needs no lease.
 

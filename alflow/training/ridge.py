@@ -137,7 +137,9 @@ def choose_ridge(
 def _factor(gram: torch.Tensor, ridge: float, n_rows: int) -> tuple[torch.Tensor, float]:
     """Cholesky factor of the penalised normal matrix, and the penalty: λ times the mean squared length of a row."""
     penalty = ridge * float(gram.diagonal().sum()) / max(1, n_rows)
-    factor, _ = torch.linalg.cholesky_ex(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    factor, failed = torch.linalg.cholesky_ex(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    if int(failed):
+        factor = torch.full_like(factor, torch.nan)  # a half-made factor would give finite nonsense
     return factor, penalty
 
 

@@ -30,4 +30,4 @@ def test_a_campaign_runs_on_postgresql(tmp_path: Path, postgres_target: str, mon
         assert all(row.ended_at is not None for row in store.executions(campaign.id))
     assert ended.committee is not None
     assert ended.committee.is_file()
-    assert ended.folder == Path("toy.alflow")
+    assert ended.folder == tmp_path / "toy.alflow"

@@ -18,7 +18,7 @@ WATER = Structure.of("OHH", WATER_ANG)
 MOLECULE = MorseMolecule.around(WATER)
 FAULTS = {
     "unconverged": ("SCF_FAIL", 1, "did not converge"),
-    "endless": ("TIMEOUT", 2, "not done after 2 s"),
+    "endless": ("TIMEOUT", 2, "not done after 5 s"),
     "greedy": ("OOM", 2, "allowed are 300 MB"),
     "segfault": ("CRASH", 2, "SIGSEGV"),
     "exit": ("CRASH", 2, "exit status 3"),
@@ -26,7 +26,7 @@ FAULTS = {
     "rejected": ("REJECTED", 1, "not made for"),
 }
 """Class, attempts (what may have been the machine's fault is tried again) and a part of the message of each fault."""
-LIMITS = {"time_limit_s": 2, "memory_limit_mb": 300, "max_attempts": 2}
+LIMITS = {"time_limit_s": 5, "memory_limit_mb": 300, "max_attempts": 2}
 
 
 def first_frames(config: CampaignConfig) -> list[Structure]:
@@ -80,7 +80,7 @@ def test_what_a_failed_label_cost_is_recorded(survived: tuple[Path, dict[str, st
     greedy = rows(database, "SELECT peak_memory_mb FROM executions WHERE failure_kind = 'OOM'")
     assert all(300 < peak < 600 for (peak,) in greedy)  # looked at every 0.1 s, during which it takes 100 MB
     endless = rows(database, "SELECT wall_s FROM executions WHERE failure_kind = 'TIMEOUT'")
-    assert all(2.0 <= wall < 8.0 for (wall,) in endless)  # the end of the process tree may take five seconds
+    assert all(5.0 <= wall < 11.0 for (wall,) in endless)  # the end of the process tree may take five seconds
 
 
 def test_a_campaign_without_any_usable_label_fails_with_the_reason(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ def _environment(threads: int) -> dict[str, str]:
 def _completion(future: Future[Any]) -> Completion:
     name = str(future.key)
     try:
-        return Completion(name, answer=future.result(timeout=30), worker="dask")
+        answer = future.result(timeout=30)
+        return Completion(name, answer=answer, worker=f"{answer.host}:{answer.pid}")
     except KilledWorker as error:
         worker = getattr(error.last_worker, "address", "")
         return Completion(name, lost=f"worker {worker} died", worker=worker)

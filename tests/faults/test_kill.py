@@ -1,0 +1,179 @@
+"""kill -9 at any moment: no committed label is lost, none is computed again, and the campaign ends."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alflow.campaign.events import Event
+from alflow.campaign.launch import run_campaign
+from alflow.campaign.state import State
+from alflow.reference import sweep_spool
+from tests.campaign.toys import check_promises, rows, toy, toy_file
+
+from .processes import is_dask_worker, is_label_guard, is_label_worker, kill_tree, marked, start
+
+pytestmark = pytest.mark.slow
+
+KILLS = 5
+ALONE = (1,)
+"""Kills that hit the orchestrator alone; its workers and their labels must then end by themselves."""
+SLOTS = 2
+LABEL_RUNS = (
+    "SELECT e.id, j.structure_id FROM executions e JOIN label_jobs j ON j.id = e.subject WHERE e.kind = 'label'"
+)
+
+
+def events(database: Path) -> int:
+    """Length of the journal; 0 while there is none."""
+    if not database.exists() or not rows(database, "SELECT name FROM sqlite_master WHERE name = 'events'"):
+        return 0
+    return int(rows(database, "SELECT count(*) FROM events")[0][0])
+
+
+def wait_for_events(process: subprocess.Popen[str], database: Path, more_than: int) -> bool:
+    """Wait until the journal grows; tell whether the process still lives."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if events(database) > more_than:
+            return True
+        time.sleep(0.05)
+    assert process.poll() is not None, "the campaign did nothing for a minute"
+    return False
+
+
+def wait_until_nothing_is_left(folder: Path) -> None:
+    """Wait for the end of what notices by itself that its parent is gone."""
+    deadline = time.monotonic() + 20
+    while left := marked(folder):
+        assert time.monotonic() < deadline, f"still there 20 s after the kill: {left}"
+        time.sleep(0.1)
+
+
+def test_killing_everything_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    database, spool = tmp_path / "toy.db", tmp_path / "toy.alflow" / "spool"
+    file = toy_file(tmp_path, delay_s=0.6, executor="dask", cores=SLOTS, label_budget=28)
+    chance = random.Random()
+    paid: list[tuple[int, set[str]]] = []
+    labels: set[str] = set()
+    in_flight = 0
+    for number in range(KILLS):
+        arguments = ("run", str(file)) if number == 0 else ("resume", str(database))
+        process = start(tmp_path, *arguments)
+        alive = wait_for_events(process, database, events(database))
+        moment = chance.uniform(0.0, 1.8)
+        time.sleep(moment)
+        assert alive, (tmp_path / "output.txt").read_text()
+        assert process.poll() is None, (tmp_path / "output.txt").read_text()
+        if number in ALONE:
+            process.kill()
+            process.wait(timeout=20)
+        else:
+            in_flight += kill_tree(process)
+        wait_until_nothing_is_left(tmp_path)
+        now = {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
+        assert labels <= now, f"kill {number + 1}, {moment:.2f} s: committed labels are gone"
+        labels = now
+        waiting = {found.structure_id for found in sweep_spool(spool)}
+        last = rows(database, "SELECT coalesce(max(id), 0) FROM executions")[0][0]
+        paid.append((last, labels | waiting))
+    assert in_flight > 0, "no kill hit a label; raise the delay"
+    process = start(tmp_path, "resume", str(database))
+    assert process.wait(timeout=120) == 0, (tmp_path / "output.txt").read_text()
+    assert marked(tmp_path) == []
+    assert labels <= {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
+    for last, known in paid:
+        again = {structure for run, structure in rows(database, LABEL_RUNS) if run > last} & known
+        assert not again, "a label that was paid for was computed again"
+    lost = rows(database, "SELECT count(*), count(DISTINCT epoch) FROM executions WHERE status = 'lost'")[0]
+    assert lost[0] <= KILLS * SLOTS
+    check_promises(database)
+
+
+@dataclass
+class Assassin:
+    """An observer that kills one process of the campaign for each of its orders, as soon as it can.
+
+    Attributes:
+        orders: What to kill: the ``label`` process, a worker ``labelling``, a worker ``exploring``.
+        victims: What was killed, and during which tasks.
+    """
+
+    orders: list[str]
+    victims: list[tuple[str, set[str]]] = field(default_factory=list)
+    pause_until: float = 0.0
+
+    def seen(self, state: State, event: Event | None) -> None:
+        """Kill at most one process every few seconds, so that each loss is told apart."""
+        if not self.orders or time.monotonic() < self.pause_until or state.generation == 0:
+            return
+        order = self.orders[0]
+        running = {name for name, task in state.running.items() if task.kind == ORDERS[order]}
+        if not running or (order == "exploring" and (state.running_of("label") or state.horizon < 600)):
+            return
+        victim = self._find(order)
+        if victim is None:
+            return
+        victim.kill()
+        self.victims.append((order, running))
+        self.orders.pop(0)
+        self.pause_until = time.monotonic() + 3.0
+
+    def _find(self, order: str) -> psutil.Process | None:
+        processes = psutil.Process().children(recursive=True)
+        if order == "label":
+            return next((p for p in processes if is_label_worker(p)), None)
+        if order == "labelling":
+            return next((p.parent() for p in processes if is_label_guard(p)), None)
+        for process in (p for p in processes if is_dask_worker(p)):
+            if process.cpu_percent(interval=0.1) > 50:
+                return process
+        return None
+
+
+ORDERS = {"label": "label", "labelling": "label", "exploring": "explore"}
+
+
+def test_losing_single_processes_costs_no_attempt_and_no_label(tmp_path: Path) -> None:
+    config = toy(
+        tmp_path,
+        delay_s=0.7,
+        executor="dask",
+        cores=SLOTS,
+        walkers=8,
+        threshold_ev_ang=3.0,  # hardly ever: segments become long enough to be hit
+        segment_steps=4000,
+        audit_fraction=0.5,
+        label_budget=16,
+        quiet_ps=60,
+    )
+    assassin = Assassin(["label", "labelling", "exploring"])
+    ended = run_campaign(config, observers=[assassin])
+    assert ended.state.phase == "finished"
+    assert assassin.orders == [], f"could not kill: {assassin.orders}"
+    check_promises(config.database)
+
+    crashed = rows(config.database, "SELECT subject, attempt, message FROM executions WHERE failure_kind = 'CRASH'")
+    assert len(crashed) == 1
+    assert crashed[0][1] == 1
+    assert "SIGKILL" in crashed[0][2]
+    assert rows(config.database, f"SELECT state, attempts, n_lost FROM label_jobs WHERE id = '{crashed[0][0]}'") == [
+        ("done", 2, 0)
+    ]
+
+    lost = rows(
+        config.database, "SELECT kind, subject, status, message FROM executions WHERE failure_kind = 'WORKER_LOST'"
+    )
+    assert {(kind, status) for kind, _, status, _ in lost} == {("label", "lost"), ("explore", "lost")}
+    assert all("died" in message for *_, message in lost)
+    frame = next(subject for kind, subject, *_ in lost if kind == "label")
+    assert rows(config.database, f"SELECT state, attempts, n_lost FROM label_jobs WHERE id = '{frame}'") == [
+        ("done", 1, 1)
+    ]
+    assert rows(config.database, "SELECT count(*) FROM events WHERE kind = 'task_lost'") == [(len(lost),)]
