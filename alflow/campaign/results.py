@@ -199,6 +199,7 @@ class Results:
             time=frame.step * task.settings.timestep,
             generation=generation,
             disagreement=frame.disagreement,
+            force_std=frame.force_std,
             threshold=task.settings.threshold,
             reason=reason,
             predicted_energy=frame.predicted_energy,

@@ -58,7 +58,11 @@ def read_structures(path: str | Path) -> list[Structure]:
     try:
         frames = read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parsers stumble over
-        raise StructureError(f"{path} cannot be read as structures: {error}") from error
+        found = f"unknown element {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise StructureError(
+            f"{path} cannot be read as structures ({found or type(error).__name__}); expected element symbols and "
+            "positions in Å, in a format ASE reads."
+        ) from error
     structures = []
     for number, atoms in enumerate(frames if isinstance(frames, list) else [frames]):
         try:

@@ -49,6 +49,8 @@ def explain(error: ValidationError, what: str) -> ConfigError:
         where = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         found = ""
+        if item["type"] == "missing":
+            message = "this key is required and has no default; add it"
         if item["type"] == "union_tag_not_found":
             message = f"the key {item['ctx']['discriminator']} is missing, which says what kind of {where} is meant"
         if item["type"] not in ("value_error", "missing"):

@@ -49,6 +49,7 @@ class FlaggedFrame:
         step: At which of its steps.
         structure: Where the atoms are.
         disagreement: Disagreement of the frame, eV/Å.
+        force_std: Standard deviation of the members' forces on the atom where it is largest, eV/Å.
         predicted_energy: Mean energy over members, eV.
         predicted_forces: Mean forces over members, eV/Å, shape (atom, 3).
     """
@@ -57,6 +58,7 @@ class FlaggedFrame:
     step: int
     structure: Structure
     disagreement: float
+    force_std: float
     predicted_energy: float
     predicted_forces: FloatArray
 

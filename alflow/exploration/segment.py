@@ -298,7 +298,9 @@ class _Segment:
         structure: Structure = walker.structure.with_positions(self._atoms(self.state.positions, column))
         forces = self._atoms(self.state.prediction.mean_forces, column)
         energy = float(self.state.energies[column])
-        return FlaggedFrame(walker.walker, walker.step + index, structure, disagreement, energy, frozen_array(forces))
+        std = float(self.state.prediction.force_std()[column])
+        step = walker.step + index
+        return FlaggedFrame(walker.walker, step, structure, disagreement, std, energy, frozen_array(forces))
 
     def finish(self) -> SegmentOutcome:
         """Make checkpoints of the walkers still moving and hand everything back in the order it was given."""

@@ -106,6 +106,7 @@ class FrameRecord:
         time: Simulated time of that walker, fs.
         generation: Generation of the committee that looked at it.
         disagreement: Largest disagreement of any atom, eV/Å.
+        force_std: Largest standard deviation of the members' forces on any atom, eV/Å.
         threshold: Threshold in force, eV/Å.
         reason: Why that was decided.
         predicted_energy: Mean of the committee, eV.
@@ -123,6 +124,7 @@ class FrameRecord:
     time: float | None = None
     generation: int | None = None
     disagreement: float | None = None
+    force_std: float | None = None
     threshold: float | None = None
     reason: str = ""
     predicted_energy: float | None = None

@@ -64,6 +64,7 @@ _Noun = TypeVar("_Noun")
 _FRAME_UNITS = {
     "time": "time_fs",
     "disagreement": "disagreement_ev_ang",
+    "force_std": "force_std_ev_ang",
     "threshold": "threshold_ev_ang",
     "predicted_energy": "predicted_energy_ev",
     "predicted_forces": "predicted_forces_ev_ang",

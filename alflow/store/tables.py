@@ -140,6 +140,7 @@ class FrameRow(TableRow):
         _one_of("decision", FrameDecision),
         _finite("time_fs"),
         _finite("disagreement_ev_ang"),
+        _finite("force_std_ev_ang"),
         _finite("threshold_ev_ang"),
         _finite("predicted_energy_ev"),
         Index(None, "campaign_id", "event_seq", "id"),
@@ -155,6 +156,7 @@ class FrameRow(TableRow):
     time_fs: Mapped[float | None] = mapped_column(FiniteNumber("time_fs"))
     generation: Mapped[int | None] = mapped_column()
     disagreement_ev_ang: Mapped[float | None] = mapped_column(FiniteNumber("disagreement_ev_ang"))
+    force_std_ev_ang: Mapped[float | None] = mapped_column(FiniteNumber("force_std_ev_ang"))
     threshold_ev_ang: Mapped[float | None] = mapped_column(FiniteNumber("threshold_ev_ang"))
     decision: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(FreeText)

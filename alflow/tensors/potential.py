@@ -55,6 +55,15 @@ class Prediction:
         """Disagreement of each frame: the largest over its atoms, eV/Å, shape (structure,)."""
         return self.atom_disagreement().amax(dim=1)
 
+    def force_std(self) -> torch.Tensor:
+        """Standard deviation of the members' forces on the atom where it is largest.
+
+        σ = maxᵢ √(Σₘ |Fₘᵢ − F̄ᵢ|² / (M − 1)), eV/Å, shape (structure,). Zero for a single member.
+        """
+        n_members = self.forces.shape[0]
+        squares = (self.forces - self.mean_forces).square().sum(dim=(0, 3))
+        return (squares / max(1, n_members - 1)).sqrt().amax(dim=1)
+
 
 class Potential(Protocol):
     """A learned potential: a batch in, every member's answer out, in one pass."""

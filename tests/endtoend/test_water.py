@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def ask(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def water(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def water(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """``workflows/water.py``, started as a user starts it; in its midst somebody tries to run it a second time."""
     folder = tmp_path_factory.mktemp("water")
     database = folder / "water.db"
@@ -71,7 +70,7 @@ def water(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     finally:
         process.kill()
         process.wait()
-    yield Run(folder, database, (folder / "output.txt").read_text(), refused, time.monotonic() - begin)
+    return Run(folder, database, (folder / "output.txt").read_text(), refused, time.monotonic() - begin)
 
 
 def wait_for_labels(process: subprocess.Popen[bytes] | subprocess.Popen[str], database: Path, count: int) -> None:
@@ -79,9 +78,9 @@ def wait_for_labels(process: subprocess.Popen[bytes] | subprocess.Popen[str], da
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, "the campaign ended before it had labels"
-        if database.exists() and rows(database, "SELECT name FROM sqlite_master WHERE name = 'labels'"):
-            if rows(database, "SELECT count(*) FROM labels")[0][0] >= count:
-                return
+        made = database.exists() and rows(database, "SELECT name FROM sqlite_master WHERE name = 'labels'")
+        if made and rows(database, "SELECT count(*) FROM labels")[0][0] >= count:
+            return
         time.sleep(0.1)
     raise AssertionError(f"fewer than {count} labels in a minute")
 

@@ -96,6 +96,18 @@ def test_killing_everything_at_any_moment_loses_and_repeats_nothing(tmp_path: Pa
     check_promises(database)
 
 
+def test_a_campaign_whose_orchestrator_was_killed_cannot_be_stopped_but_taken_up(tmp_path: Path) -> None:
+    database = tmp_path / "toy.db"
+    process = start(tmp_path, "run", str(toy_file(tmp_path, label_budget=6, delay_s=0.3)))
+    assert wait_for_events(process, database, 2)
+    kill_tree(process)
+    stop = start(tmp_path, "stop", str(database))
+    assert stop.wait(timeout=30) == 2
+    assert "is no more; nothing to stop" in (tmp_path / "output.txt").read_text()
+    assert start(tmp_path, "resume", str(database)).wait(timeout=60) == 0
+    check_promises(database)
+
+
 @dataclass
 class Assassin:
     """An observer that kills one process of the campaign for each of its orders, as soon as it can.
