@@ -55,8 +55,7 @@ def _config(file: Path, toy: bool) -> Any:
 def run(file: File, toy: Toy = False) -> None:
     """Run a campaign to its end, or continue it where it was left."""
     config = _config(file, toy)
-    ended = _room("campaign.console").run(config)
-    raise typer.Exit(0 if ended.state.phase in ("finished", "stopped") else 1)
+    _room("campaign.console").run(config)
 
 
 @app.command()
@@ -83,8 +82,7 @@ def status(database: Database, name: Name = None) -> None:
 @app.command()
 def resume(database: Database, name: Name = None) -> None:
     """Continue a campaign from its database."""
-    ended = _room("campaign.console").resume(database, name)
-    raise typer.Exit(0 if ended.state.phase in ("finished", "stopped") else 1)
+    _room("campaign.console").resume(database, name)
 
 
 @app.command()
@@ -115,7 +113,9 @@ def why(
 def export(
     database: Database,
     output: Annotated[Path, typer.Argument(help="Extended XYZ file to write.", metavar="OUT.xyz")],
-    name: Annotated[str | None, typer.Option("--name", help="Only this campaign's labels.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the campaign; not needed if there is only one.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write the labels as extended XYZ that ASE reads back."""

@@ -95,7 +95,9 @@ class CampaignConfig(ClosedModel):
             )
         if self.model.members < 2:
             raise ValueError("model.members must be at least 2: one potential cannot disagree with itself")
-        host = self.dashboard_address.rpartition(":")[0]
+        host, _, port = self.dashboard_address.rpartition(":")
+        if not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"dashboard_address must end in a port, as in '127.0.0.1:8787' (found {port!r})")
         if host not in ("127.0.0.1", "localhost", "[::1]"):
             raise ValueError(
                 f"dashboard_address must be on loopback, such as '127.0.0.1:8787' (found "

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -14,6 +18,7 @@ from alflow.campaign.launch import Ended, resume_campaign, run_campaign
 from alflow.campaign.progress import LiveProgress, LogProgress, milli, progress
 from alflow.campaign.summary import Summary, summarize
 from alflow.domain import Reference
+from alflow.errors import CampaignError
 from alflow.store import Store
 from alflow.store.location import shown
 
@@ -32,6 +37,7 @@ def run(config: CampaignConfig, reference: Reference | None = None) -> Ended:
     Raises:
         InputError: Something cannot be used; the message says what to change. Nothing was run.
         CampaignLocked: The campaign is being run by another process, which the message names.
+        CampaignError: The campaign failed; what was committed is kept, and it can be resumed.
     """
     return _shown(lambda display: run_campaign(config, reference, [display]))
 
@@ -53,8 +59,10 @@ def _shown(drive: Callable[[LiveProgress | LogProgress], Ended]) -> Ended:
     with progress(console) as display:
         ended = drive(display)
     with Store.open(ended.database, read_only=True) as store:
-        summary = summarize(store, store.campaign(ended.name), ended.state.slots)
+        summary = summarize(store, store.campaign(ended.name))
     show_summary(console, summary, ended)
+    if ended.state.phase == "failed":
+        raise CampaignError(f"Campaign '{ended.name}' failed: {ended.state.reason}")
     return ended
 
 
@@ -82,13 +90,22 @@ def show_summary(console: Console, summary: Summary, ended: Ended) -> None:
     console.print(f"\ndatabase   {shown(ended.database)}", soft_wrap=True, highlight=False)
     console.print(f"committee  {ended.committee or 'none yet'}", soft_wrap=True, highlight=False)
     console.print("\nNext:", style="bold")
+    for command in next_commands(ended):
+        console.print(f"  {command}", soft_wrap=True, highlight=False)
+
+
+def next_commands(ended: Ended) -> list[str]:
+    """What to type next, so that it works from the shell the campaign was started from."""
+    python = Path(sys.executable)
+    alflow = "alflow" if shutil.which("alflow") else str(python.with_name("alflow"))
+    database, name = shown(ended.database), shlex.quote(ended.name)
+    commands = [f"{alflow} status {database} {name}", f"{alflow} export {database} {ended.name}.xyz --name {name}"]
     if ended.state.phase != "finished":
-        console.print(f"  alflow resume {shown(ended.database)} '{ended.name}'", soft_wrap=True, highlight=False)
-    console.print(f"  alflow status {shown(ended.database)}", soft_wrap=True, highlight=False)
-    console.print(f"  alflow export {shown(ended.database)} {ended.name}.xyz", soft_wrap=True, highlight=False)
+        commands.insert(0, f"{alflow} resume {database} {name}")
     if ended.committee:
-        script = f'import alflow; print(alflow.load_committee("{ended.committee}"))'
-        console.print(f"  python -c '{script}'", soft_wrap=True, highlight=False)
+        interpreter = "python" if shutil.which("alflow") else str(python)
+        commands.append(f"{interpreter} -c 'import alflow; print(alflow.load_committee(\"{ended.committee}\"))'")
+    return commands
 
 
 def summary_table(summary: Summary) -> Table:
@@ -126,11 +143,11 @@ def time_table(summary: Summary) -> Table:
         table.add_column(column, justify="right")
     split = summary.time
     shares = [split.share("label"), split.share("explore") + split.share("score"), split.share("train")]
-    idle = split.share("idle")
-    total = split.elapsed_s * split.slots
-    table.add_row("share of the cores", *(f"{100 * share:.0f} %" for share in [*shares, idle]))
-    table.add_row("core seconds", *(f"{share * total:.0f}" for share in [*shares, idle]))
-    table.caption = f"{split.elapsed_s:.0f} s on {split.slots} slot(s)"
+    shares.append(split.share("idle"))
+    slots = split.available_s / split.elapsed_s if split.elapsed_s else 0.0
+    table.add_row("share of each core", *(f"{100 * share:.0f} %" for share in shares))
+    table.add_row("seconds per core", *(f"{share * split.elapsed_s:.0f}" for share in shares))
+    table.caption = f"{split.elapsed_s:.0f} s on {slots:.3g} slot(s); processors busy {100 * split.cpu_share:.0f} %"
     return table
 
 

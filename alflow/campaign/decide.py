@@ -24,8 +24,8 @@ from alflow.campaign.events import (
     TrainingDone,
     WalkerReport,
 )
-from alflow.campaign.plan import job_of, label_now, plan
-from alflow.campaign.state import State, WalkerState
+from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
+from alflow.campaign.state import Phase, State, WalkerState
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
 from alflow.selection import Request, admit, rescore, stop_reached
@@ -37,6 +37,9 @@ FIRST_HORIZON = 40
 
 SHORTEST_HORIZON = 10
 """Steps below which a segment is not shortened further."""
+
+HOME_AFTER_RESETS = 3
+"""Resets in a row after which a walker goes back to its starting structure; after twice as many it waits."""
 
 LOSS_LIMIT = 10
 """Times one task may be lost before it is taken for the cause of the losses."""
@@ -102,7 +105,10 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
         state, more = _start_again(state, name) if place < event.slots else _put_back(state, name)
         commands.extend(more)
     if state.phase in ("stopped", "failed", "stopping"):
-        state = replace(state, phase="running" if state.seeded else "new", reason="")
+        phase: Phase = "closing" if state.ending else "running" if state.seeded else "new"
+        state = replace(state, phase=phase, reason=state.ending)
+    if state.generation == 0 and not state.running_of("train"):
+        state = replace(state, trained_labels=0)  # a first training that failed may be tried again
     state = replace(state, slots=event.slots, losses=0, idle_rounds=0)
     if not state.seeded:
         commands.append(ProposeSeeds(state.config.initial_labels))
@@ -205,7 +211,7 @@ def _segment(state: State, event: SegmentDone) -> Change:
         state, more = _report(state, report, event.generation)
         commands.extend(more)
     flagged = any(r.status == "paused" for r in event.reports)
-    steps = sum(r.steps for r in event.reports)
+    steps = sum(r.steps for r in event.reports if r.status != "reset")
     state = replace(state, quiet_steps=0 if flagged else state.quiet_steps + steps, losses=0)
     if event.generation == state.generation:
         reset = any(r.status == "reset" for r in event.reports)
@@ -214,6 +220,8 @@ def _segment(state: State, event: SegmentDone) -> Change:
     if event.audit is not None and state.phase == "running":
         state, more = _enqueue(state, _request(event.audit, "audit", event.generation))
         commands.extend(more)
+    elif event.audit is not None:
+        commands.append(DropFrame(event.audit.frame_id, "dropped", TOO_LATE))
     return state, commands
 
 
@@ -227,18 +235,19 @@ def _report(state: State, report: WalkerReport, generation: int) -> Change:
         temperature=report.temperature,
         reason=report.reason,
         resets=before.resets + (report.status == "reset"),
+        resets_in_a_row=0,
     )
     frame = report.frame
     if report.status == "reset":
         commands: list[Command] = []
         if frame is not None:
             commands.append(DropFrame(frame.frame_id, "unphysical", report.reason))
-        if report.steps == 0:
-            # It cannot leave the place it was put back to: home; if it was there, wait for a better committee.
-            stuck = walker.resets > 0 and report.step == 0
+        in_a_row = before.resets_in_a_row + 1
+        walker = replace(walker, resets_in_a_row=in_a_row)
+        if in_a_row >= 2 * HOME_AFTER_RESETS:  # home did not help either: only a better committee will
+            walker = replace(walker, status="paused", needs_labels=state.n_done + 1, resets_in_a_row=0)
+        elif in_a_row >= HOME_AFTER_RESETS:
             walker = replace(walker, restart=True)
-            if stuck:
-                walker = replace(walker, status="paused", needs_labels=state.n_done + 1)
         return state.with_walker(walker), commands
     if report.status == "running" or frame is None:
         return state.with_walker(walker), []
@@ -286,12 +295,13 @@ def _training(state: State, event: TrainingDone) -> Change:
             error=dict(event.metrics),
         )
         upper = event.metrics.get("audit_force_mae_upper_ev_ang")
+        n_audit = round(event.metrics.get("n_audit", 0))
         if (
             state.phase == "running"
             and upper is not None
-            and stop_reached(upper, state.config.target_force_error_ev_ang, state.n_audit, state.config.audit_minimum)
+            and stop_reached(upper, state.config.target_force_error_ev_ang, n_audit, state.config.audit_minimum)
         ):
-            state = replace(state, phase="closing", reason="the audit error is below the target")
+            state = state.closing("the audit error is below the target")
     elif state.generation == 0:
         reason = f"the first training gave no usable committee: {event.reason}"
         return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]

@@ -9,6 +9,7 @@ from typing import Any
 from alflow.campaign.site import split_of
 from alflow.domain import Label
 from alflow.domain.ase import write_extxyz
+from alflow.domain.identity import canonical_json
 from alflow.errors import ConfigError
 from alflow.store import Store
 from alflow.store.location import shown
@@ -17,11 +18,11 @@ __all__ = ["export_labels"]
 
 
 def export_labels(database: str, name: str | None, output: Path) -> int:
-    """Write every label of one campaign, or of all, with where it comes from.
+    """Write every label of one campaign, with where it comes from. Two levels of theory never meet in one file.
 
     Args:
         database: File or URL.
-        name: Name of a campaign; None for every campaign.
+        name: Name of the campaign; may be left out when there is only one.
         output: Extended XYZ file to write.
 
     Returns:
@@ -32,8 +33,8 @@ def export_labels(database: str, name: str | None, output: Path) -> int:
         ConfigError: There are no labels yet, or the file cannot be written.
     """
     with Store.open(database, read_only=True) as store:
-        chosen = [store.campaign(name)] if name is not None else store.campaigns()
-        rows = [row for campaign in chosen for row in _labels(store, campaign.id, campaign.name)]
+        campaign = store.campaign(name)
+        rows = list(_labels(store, campaign.id, campaign.name))
     if not rows:
         raise ConfigError(f"{shown(database)} holds no label yet; there is nothing to export.")
     try:
@@ -53,7 +54,10 @@ def _labels(store: Store, campaign_id: int, name: str) -> Iterator[tuple[Label, 
             "frame_id": job.frame_id,
             "structure_id": job.structure_id,
             "level_id": job.level_id,
-            "engine": label.level.engine,
+            "level": label.level.to_json(),
+            "attempt": job.attempts,
+            "host": str(label.provenance.get("host", "")),
+            "versions": canonical_json(label.provenance.get("versions", {})),
             "purpose": job.purpose,
             "split": split_of(job.structure_id, job.purpose),
             "charge": label.structure.charge,

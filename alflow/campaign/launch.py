@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from alflow.campaign.config import CampaignConfig, check_resources, comparable, parse_config
+from alflow.campaign.config import CampaignConfig, available_cores, check_resources, comparable, parse_config
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
@@ -30,6 +30,9 @@ __all__ = ["Ended", "resume_campaign", "run_campaign"]
 
 log = logging.getLogger("alflow")
 
+MAY_CHANGE = ("cores", "executor")
+"""Settings with which a campaign may go on differently: where it runs changes nothing it has found."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -40,7 +43,7 @@ class Ended:
         database: Where everything is.
         name: Name of the campaign.
         folder: Where its files are.
-        committee: The weight file of the best committee; None if there is none.
+        committee: The weight file of the active committee; None if there is none.
     """
 
     state: State
@@ -72,10 +75,11 @@ def run_campaign(
     structures = read_starting_structures(config)
     check_campaign(config, structures, reference)
     with Store.open(config.database, create=True) as store:
-        record = _find_or_create(store, config, structures)
+        source = reference if reference is not None else make_reference(config.reference)
+        record = _find_or_create(store, config, structures, source)
         if record.state == "finished":
             return _ended_before(store, record, config)
-        return _drive(store, record, config, structures, reference, observers, executor)
+        return _drive(store, record, config, structures, source, observers, executor)
 
 
 def resume_campaign(
@@ -104,18 +108,23 @@ def resume_campaign(
         config = config.model_copy(update={"database": database})
         if record.state == "finished":
             return _ended_before(store, record, config)
+        if config.cores is not None:
+            config = config.model_copy(update={"cores": min(config.cores, available_cores())})
         check_resources(config)
         structures = tuple(structure_from_json(data) for data in record.config["structures"])
-        return _drive(store, record, config, structures, reference, observers, executor)
+        source = reference if reference is not None else make_reference(config.reference)
+        return _drive(store, record, config, structures, source, observers, executor)
 
 
-def _find_or_create(store: Store, config: CampaignConfig, structures: tuple[Structure, ...]) -> CampaignRecord:
+def _find_or_create(
+    store: Store, config: CampaignConfig, structures: tuple[Structure, ...], reference: Reference
+) -> CampaignRecord:
     settings, geometries = comparable(config), [structure_to_json(s) for s in structures]
     for record in store.campaigns():
         if record.name != config.name:
             continue
         before = record.config["config"]
-        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        changed = sorted(key for key in settings if before.get(key) != settings[key] and key not in MAY_CHANGE)
         if record.config["structures"] != geometries:
             changed.append("structures")
         if changed:
@@ -124,7 +133,7 @@ def _find_or_create(store: Store, config: CampaignConfig, structures: tuple[Stru
                 f"({', '.join(changed)}); choose another name or another database, or run it unchanged to continue it."
             )
         return record
-    stored = {"config": settings, "structures": geometries}
+    stored = {"config": settings, "structures": geometries, "level_id": reference.level.id}
     if is_server(config.database):
         stored["folder"] = str(working_folder(config.database, config.name).absolute())
     return store.create_campaign(config.name, stored, config.seed)
@@ -135,13 +144,18 @@ def _drive(
     record: CampaignRecord,
     config: CampaignConfig,
     structures: tuple[Structure, ...],
-    reference: Reference | None,
+    reference: Reference,
     observers: Sequence[Observer],
     executor: Executor | None,
 ) -> Ended:
+    if record.config["level_id"] != reference.level.id:
+        raise ConfigError(
+            f"Campaign '{record.name}' was begun with labels at another level of theory "
+            f"({record.config['level_id'][:12]}…) than this reference makes ({reference.level.engine}, "
+            f"{reference.level.id[:12]}…); pass the reference it was begun with, or begin another campaign."
+        )
     folder = _folder(record, config)
-    source = reference if reference is not None else make_reference(config.reference)
-    site = Site(record.id, config, structures, source, folder)
+    site = Site(record.id, config, structures, reference, folder)
     lease = store.acquire(record.id, Holder.current())
     workers: Executor | None = None
     state: State | None = None
@@ -158,7 +172,7 @@ def _drive(
         if workers is not None:
             workers.close()
         _release(store, lease, state)
-    return Ended(state, config.database, config.name, folder, _best_committee(store, record, folder))
+    return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
 def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:
@@ -168,10 +182,10 @@ def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) 
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
     folder = _folder(record, config)
-    return Ended(state, config.database, config.name, folder, _best_committee(store, record, folder))
+    return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
-def _best_committee(store: Store, record: CampaignRecord, folder: Path) -> Path | None:
+def _active_committee(store: Store, record: CampaignRecord, folder: Path) -> Path | None:
     active = store.active_committee(record.id)
     return None if active is None else folder / "weights" / f"{active.sha256}.safetensors"
 
@@ -195,7 +209,7 @@ def _release(store: Store, lease: Lease, state: State | None) -> None:
 
 def _workers(config: CampaignConfig) -> Executor:
     if config.executor == "inline":
-        return InlineExecutor()
+        return InlineExecutor(config.reference.threads)
     return DaskExecutor(config.slots, config.reference.threads, config.dashboard_address)
 
 

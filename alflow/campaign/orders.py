@@ -34,6 +34,7 @@ class Orders:
         self._store = store
         self._lease = lease
         self._site = site
+        self._labelled_homes: tuple[Structure, ...] | None = None
         self._walkers = {r.walker: r for r in store.walkers(site.campaign_id)}
 
     def remember(self, record: WalkerRecord) -> None:
@@ -41,7 +42,7 @@ class Orders:
         self._walkers[record.walker] = record
 
     def label(self, command: StartLabel) -> LabelTask:
-        """One structure for the reference."""
+        """One structure for the reference; a later attempt has more time and memory than the one that ran out of it."""
         limits = self._site.config.reference
         return LabelTask(
             command.task,
@@ -50,8 +51,8 @@ class Orders:
                 structure=self._store.structure(command.structure_id),
                 key=command.task,
                 attempt=command.attempt,
-                time_limit_s=limits.time_limit_s,
-                memory_limit_mb=limits.memory_limit_mb,
+                time_limit_s=limits.time_limit_s * command.attempt,
+                memory_limit_mb=limits.memory_limit_mb * command.attempt,
                 threads=limits.threads,
                 spool=self._site.spool.absolute(),
             ),
@@ -116,10 +117,19 @@ class Orders:
     def _structure_of(self, frame_id: str) -> Structure:
         return self._store.structure(self._store.frame(frame_id).structure_id)
 
+    def _homes(self) -> tuple[Structure, ...]:
+        """Starting structures that have a label: of another one the committee may not know the elements."""
+        if self._labelled_homes is None:
+            level = self._site.reference.level.id
+            known = tuple(s for s in self._site.structures if self._store.find_label(s.id, level) is not None)
+            self._labelled_homes = known or self._site.structures
+        return self._labelled_homes
+
     def _walker(self, order: WalkerOrder) -> Walker:
         config = self._site.config
         record = self._walkers.get(order.walker)
-        home = self._site.structures[order.walker % len(self._site.structures)]
+        homes = self._homes()
+        home = homes[order.walker % len(homes)]
         if record is None:
             return Walker.start(order.walker, home, config.temperature_k, config.seed)
         walker = walker_of(record)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from alflow.campaign.commands import (
     Command,
+    DropFrame,
     Finish,
     PutJob,
     StartExploring,
@@ -22,7 +23,10 @@ from alflow.campaign.state import Running, State, WalkerState
 from alflow.selection import Request, next_request
 from alflow.units import FS_PER_PS
 
-__all__ = ["job_of", "label_now", "plan"]
+__all__ = ["TOO_LATE", "job_of", "label_now", "plan"]
+
+TOO_LATE = "the campaign ended before its turn"
+"""Why a frame that still waited at the end has no label."""
 
 IDLE_LIMIT = 20
 """Times in a row the walkers may be set free for want of anything else to do, before the campaign gives up."""
@@ -67,12 +71,12 @@ def _close_if_done(state: State) -> State:
     if state.phase != "running":
         return state
     if state.n_done >= state.config.label_budget and not state.running_of("label"):
-        return replace(state, phase="closing", reason="label budget spent")
+        return state.closing("label budget spent")
     quiet_ps = state.quiet_steps * state.config.timestep_fs / FS_PER_PS
     if quiet_ps >= state.config.quiet_ps and not state.queue and not _audit_wanted(state):
         resets = sum(walker.resets for walker in state.walkers)
         guarded = f"; in all, guards sent walkers back {resets} times" if resets else ""
-        return replace(state, phase="closing", reason=f"no frame was flagged in {quiet_ps:.0f} ps{guarded}")
+        return state.closing(f"no frame was flagged in {quiet_ps:.0f} ps{guarded}")
     return state
 
 
@@ -137,7 +141,7 @@ def _start_scoring(state: State) -> tuple[State, list[Command]]:
     task = f"score-t{number}"
     frames = tuple(r.frame_id for r in state.queue if r.purpose == "flagged")
     start = StartScoring(task, state.generation, frames)
-    running = {**state.running, task: Running("score", start=start)}
+    running = {**state.running, task: Running("score", generation=state.generation, start=start)}
     return replace(state, running=running, n_scorings=number, rescore=False), [start]
 
 
@@ -202,8 +206,11 @@ def _when_idle(state: State) -> tuple[State, list[Command]]:
     if state.phase == "stopping":
         return replace(state, phase="stopped"), [Finish("stopped", state.reason)]
     if state.phase == "closing":
-        left = [job_of(r, "dropped", message="the campaign ended before its turn") for r in state.queue]
-        ended = replace(state, phase="finished", queue=(), n_dropped=state.n_dropped + len(left))
+        left: list[Command] = []
+        for request in state.queue:
+            left.append(job_of(request, "dropped", message=TOO_LATE))
+            left.append(DropFrame(request.frame_id, "dropped", TOO_LATE))
+        ended = replace(state, phase="finished", queue=(), n_dropped=state.n_dropped + len(state.queue))
         return ended, [*left, Finish("finished", state.reason)]
     if state.generation == 0:
         reason = "too few of the starting frames could be labelled to train a first committee"

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 
 from alflow.campaign.config import CampaignConfig, check_resources
+from alflow.campaign.site import working_folder
 from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
 from alflow.errors import ConfigError
-from alflow.reference import PyscfConfig, check_reference, check_structure
+from alflow.reference import MuellerBrownConfig, PyscfConfig, check_reference, check_structure
 from alflow.store.location import check_location, shown
+
+LONGEST_STEP_FS = 2.0
+"""Longest time step with hydrogen: velocity Verlet is stable up to 2/ω, which is 2.8 fs for an O-H stretch."""
 
 __all__ = ["check_campaign", "read_starting_structures"]
 
@@ -28,6 +32,13 @@ def read_starting_structures(config: CampaignConfig) -> tuple[Structure, ...]:
     structures = read_structures(path) if path.stat().st_size else []
     if not structures:
         raise ConfigError(f"structures: {path} holds no structure; expected at least one geometry.")
+    for structure in structures:
+        told = (structure.charge, structure.multiplicity)
+        if told != (0, 1) and told != (config.charge, config.multiplicity):
+            raise ConfigError(
+                f"structures: {path} says charge {told[0]} and multiplicity {told[1]}, the campaign says "
+                f"{config.charge} and {config.multiplicity}; make them agree."
+            )
     return tuple(
         Structure(s.numbers, s.positions, s.cell, s.pbc, config.charge, config.multiplicity) for s in structures
     )
@@ -64,9 +75,23 @@ def check_campaign(
         if len(structure) < 2:
             raise ConfigError(f"structures: {config.structures} holds a single atom; there is nothing to explore.")
         check_structure(structure)
+    if isinstance(config.reference, MuellerBrownConfig):
+        raise ConfigError(
+            "reference.engine: mueller-brown is an outer field, and a committee knows only distances between atoms; "
+            "choose morse-molecule for a dry run."
+        )
+    longest = LONGEST_STEP_FS if any(1 in s.numbers for s in structures) else 2 * LONGEST_STEP_FS
+    if config.timestep_fs > longest:
+        raise ConfigError(
+            f"timestep_fs: {config.timestep_fs:g} fs is beyond {longest:g} fs, where the fastest vibration of "
+            f"{structures[0].formula} can no longer be integrated; 0.5 fs suits most molecules."
+        )
     if reference is None:
         check_reference(config.reference, structures)
     check_location(config.database)
+    folder = working_folder(config.database, config.name)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} must be a folder for the campaign's files, and is a file; move it away.")
     if not os.access(Path.cwd(), os.R_OK):
         raise ConfigError(f"The current folder {Path.cwd()} cannot be read.")
 

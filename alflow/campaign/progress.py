@@ -16,7 +16,6 @@ from rich.text import Text
 
 from alflow.campaign.events import (
     Event,
-    LabelDone,
     LabelFailed,
     SegmentDone,
     TaskBroken,
@@ -119,7 +118,7 @@ class LogProgress:
 class LiveProgress:
     """A panel that is redrawn in place."""
 
-    def __init__(self, console: Console, dashboard: str | None = None) -> None:
+    def __init__(self, console: Console) -> None:
         self._pace = Pace()
         self._live = Live(console=console, refresh_per_second=4, transient=False)
         self._news: list[str] = []
@@ -171,9 +170,7 @@ _MARKS = {"ready": "○", "exploring": "●", "paused": "‖"}
 def _sentence(state: State, event: Event | None) -> str:
     if isinstance(event, TrainingDone):
         if event.accepted:
-            return (
-                f"generation {state.generation} trained on {event.n_labels} labels: force error {describe_error(state)}"
-            )
+            return f"generation {state.generation} learnt from {_learnt(event)} labels: {describe_error(state)}"
         return f"a committee was rejected: {event.reason}"
     if isinstance(event, LabelFailed):
         return f"a label failed ({event.failure}): {event.message}"
@@ -184,9 +181,11 @@ def _sentence(state: State, event: Event | None) -> str:
     if isinstance(event, SegmentDone):
         resets = [r for r in event.reports if r.status == "reset"]
         return "; ".join(f"walker {r.walker} was sent back: {r.reason}" for r in resets)
-    if isinstance(event, LabelDone):
-        return ""
     return ""
+
+
+def _learnt(event: TrainingDone) -> str:
+    return f"{event.metrics.get('n_train', event.n_labels):.0f}"
 
 
 def progress(console: Console | None = None) -> LiveProgress | LogProgress:

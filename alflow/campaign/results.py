@@ -92,8 +92,12 @@ class Results:
         if isinstance(task, TrainTask) and isinstance(value, TrainingResult):
             return self._training(task, value, state)
         if isinstance(task, ScoreTask) and isinstance(value, dict):
-            return Interpretation(QueueRescored(task.name, state.generation, value))
+            return Interpretation(QueueRescored(task.name, state.running[task.name].generation, value))
         return Interpretation(TaskBroken(task.name, f"it returned a {type(value).__name__}"))
+
+    def forget(self, frame_id: str) -> None:
+        """A frame that will not be labelled makes no other frame a repetition."""
+        self._fingerprints.pop(frame_id, None)
 
     def seeds(self, structures: list[Structure]) -> Interpretation:
         """Starting frames, as an event."""

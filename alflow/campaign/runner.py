@@ -25,7 +25,7 @@ from alflow.campaign.commands import (
     StartTraining,
 )
 from alflow.campaign.config import comparable
-from alflow.campaign.decide import decide
+from alflow.campaign.decide import decide, replay
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
@@ -101,7 +101,7 @@ class Runner:
             Fenced: Another process has taken the campaign over.
             CampaignError: The journal contradicts the program.
         """
-        self._state = self._replayed()
+        self._state = replay(event_from_payload(e.payload) for e in self._store.events(self._site.campaign_id))
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, self._executor.slots)))
@@ -130,12 +130,6 @@ class Runner:
         if self._state is None:
             raise CampaignError("The campaign has no state yet; its journal is empty.")
         return self._state
-
-    def _replayed(self) -> State | None:
-        state: State | None = None
-        for record in self._store.events(self._site.campaign_id):
-            state, _ = decide(state, event_from_payload(record.payload))
-        return state
 
     def _import_spool(self) -> None:
         """Commit labels that a previous orchestrator paid for and did not live to commit."""
@@ -195,6 +189,9 @@ class Runner:
         self._state = state
         for checkpoint in found.walkers:
             self._orders.remember(checkpoint)
+        for command in commands:
+            if isinstance(command, DropFrame):
+                self._results.forget(command.frame_id)
         for command in commands:
             self._act(command)
         if found.spooled is not None:

@@ -10,7 +10,7 @@ from alflow.campaign.commands import Start
 from alflow.campaign.config import CampaignConfig
 from alflow.selection import Request, flag_threshold
 
-__all__ = ["Running", "State", "WalkerState"]
+__all__ = ["Phase", "Running", "State", "WalkerState"]
 
 Phase = Literal["new", "running", "closing", "stopping", "finished", "stopped", "failed"]
 
@@ -30,6 +30,7 @@ class WalkerState:
         disagreement: Largest disagreement of its last segment, eV/Å.
         temperature: Mean temperature of its last segment, K.
         resets: How often a guard sent it back.
+        resets_in_a_row: How often since it last came to the end of a segment or to a flag.
         reason: Why it is paused or was last reset.
     """
 
@@ -43,6 +44,7 @@ class WalkerState:
     disagreement: float = 0.0
     temperature: float = 0.0
     resets: int = 0
+    resets_in_a_row: int = 0
     reason: str = ""
 
 
@@ -56,7 +58,7 @@ class Running:
         walkers: The walkers on board, for a segment.
         restarts: Those of them that begin at their starting structure.
         n_labels: The labels it trains on, for a training.
-        generation: The committee it uses, for a segment.
+        generation: The committee it uses, for a segment or a scoring.
         start: What started it, so that a new orchestrator can start it again.
     """
 
@@ -79,6 +81,7 @@ class State:
         phase: ``new``; ``running``; ``closing`` (no new frames, last training); ``stopping`` (asked to stop);
             ``finished``, ``stopped``, ``failed``.
         reason: Why it is closing, stopping, or ended.
+        ending: Why it had begun to close, if it had; it is not forgotten when somebody stops it meanwhile.
         queue: Label requests that wait, in the order in which they will run.
         running: Tasks in flight, by name.
         walkers: Every walker.
@@ -108,6 +111,7 @@ class State:
     slots: int
     phase: Phase = "new"
     reason: str = ""
+    ending: str = ""
     queue: tuple[Request, ...] = ()
     running: Mapping[str, Running] = field(default_factory=dict)
     walkers: tuple[WalkerState, ...] = ()
@@ -142,6 +146,10 @@ class State:
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.phase in ("finished", "stopped", "failed")
+
+    def closing(self, reason: str) -> State:
+        """The state in which nothing new is looked for, and a last training takes in what is left."""
+        return replace(self, phase="closing", reason=reason, ending=reason)
 
     def running_of(self, kind: str) -> list[Running]:
         """Tasks of one kind in flight."""

@@ -6,7 +6,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from alflow.campaign.config import parse_config
 from alflow.campaign.console import curve_table, summary_table, time_table
 from alflow.campaign.summary import summarize
 from alflow.store import FrameStory, Store
@@ -22,8 +21,7 @@ def show_status(console: Console, database: str, name: str | None = None) -> Non
     """
     with Store.open(database, read_only=True) as store:
         campaign = store.campaign(name)
-        slots = parse_config(campaign.config["config"], "the stored configuration").slots
-        summary = summarize(store, campaign, slots)
+        summary = summarize(store, campaign)
     console.print(summary_table(summary))
     console.print(time_table(summary))
     if summary.learning_curve:
@@ -62,6 +60,8 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
     if story.job is not None:
         job = story.job
         failure = f"; {job.failure_kind}: {job.failure_message}" if job.failure_kind else ""
+        if job.failure_message and not job.failure_kind:
+            failure = f"; {job.failure_message}"
         lines.append(("label job", f"{job.state} after {job.attempts} attempt(s), {job.n_lost} lost{failure}"))
     for run in story.executions:
         wall = "" if run.wall_s is None else f", {run.wall_s:.1f} s"

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from alflow.store import CampaignRecord, ExecutionRecord, JobRecord, Store
+from alflow.store import CampaignRecord, EventRecord, ExecutionRecord, JobRecord, Store
 
 __all__ = ["Summary", "TimeSplit", "split_time", "summarize"]
 
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Where the cores' time went.
+    """Where the cores' time went, from the first committed label on, while an orchestrator was at work.
 
     Attributes:
-        elapsed_s: Wall time looked at, s: from the first committed label to the last end of a task.
-        slots: Tasks that could run at once.
+        elapsed_s: Wall time of the orchestrators, s.
+        available_s: The same times the slots each of them had, s.
         busy_s: Wall time of tasks by kind, summed over slots, s.
+        cpu_s: Processor time of those tasks, s.
     """
 
     elapsed_s: float
-    slots: int
+    available_s: float
     busy_s: Mapping[str, float]
+    cpu_s: float
 
     def share(self, kind: str) -> float:
-        """Share of the cores' time spent on one kind of task, or ``idle``; from 0 to 1."""
-        total = self.elapsed_s * self.slots
-        if total <= 0:
+        """Share of the slots' time spent on one kind of task, or ``idle``; from 0 to 1."""
+        if self.available_s <= 0:
             return 0.0
         if kind == "idle":
-            return max(0.0, 1.0 - sum(self.busy_s.values()) / total)
-        return self.busy_s.get(kind, 0.0) / total
+            return max(0.0, 1.0 - sum(self.busy_s.values()) / self.available_s)
+        return self.busy_s.get(kind, 0.0) / self.available_s
+
+    @property
+    def cpu_share(self) -> float:
+        """Processor time over the time of the slots; less than the busy share where other programs were running."""
+        return self.cpu_s / self.available_s if self.available_s > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Summary:
         metrics: Its errors; unit in the key.
         walker_steps: Steps of every walker.
         time: Where the cores' time went.
-        learning_curve: (labels trained on, generation, metrics) of every accepted committee.
+        learning_curve: (labels learnt from, generation, metrics) of every accepted committee.
     """
 
     campaign: CampaignRecord
@@ -64,14 +70,8 @@ class Summary:
     learning_curve: tuple[tuple[int, int, Mapping[str, float]], ...]
 
 
-def summarize(store: Store, campaign: CampaignRecord, slots: int) -> Summary:
-    """Count what the database knows of a campaign.
-
-    Args:
-        store: The database.
-        campaign: Its row.
-        slots: Tasks that could run at once.
-    """
+def summarize(store: Store, campaign: CampaignRecord) -> Summary:
+    """Count what the database knows of a campaign."""
     executions = list(store.executions(campaign.id))
     active = store.active_committee(campaign.id)
     failures: dict[str, int] = {}
@@ -81,7 +81,7 @@ def summarize(store: Store, campaign: CampaignRecord, slots: int) -> Summary:
     curve = []
     for committee in store.committees(campaign.id):
         if committee.state != "rejected":
-            n_labels = sum(split != "audit" for *_, split in store.dataset_members(committee.dataset_digest))
+            n_labels = sum(split == "train" for *_, split in store.dataset_members(committee.dataset_digest))
             curve.append((n_labels, committee.generation, committee.metrics))
     return Summary(
         campaign=campaign,
@@ -92,23 +92,46 @@ def summarize(store: Store, campaign: CampaignRecord, slots: int) -> Summary:
         sha256=active.sha256 if active else None,
         metrics=active.metrics if active else {},
         walker_steps=tuple(w.step for w in store.walkers(campaign.id)),
-        time=split_time(executions, slots),
+        time=split_time(executions, list(store.events(campaign.id))),
         learning_curve=tuple(curve),
     )
 
 
-def split_time(executions: list[ExecutionRecord], slots: int) -> TimeSplit:
-    """Add up the wall time of tasks between the first label's end and the last task's end."""
-    ends = [row.ended_at for row in executions if row.ended_at is not None]
+def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventRecord]) -> TimeSplit:
+    """Add up what tasks took after the first label, and what was there to be taken.
+
+    Args:
+        executions: Every attempt at every task.
+        events: The journal: it tells when an orchestrator was at work, and with how many slots.
+    """
     first = [row.ended_at for row in executions if row.kind == "label" and row.status == "done" and row.ended_at]
     if not first:
-        return TimeSplit(0.0, slots, {})
-    begin, end = min(first), max(ends)
+        return TimeSplit(0.0, 0.0, {}, 0.0)
+    begin, end = min(first), max(event.recorded_at for event in events)
+    elapsed = available = cpu = 0.0
+    for session in _sessions(events):
+        span = _overlap(session[0].recorded_at, session[-1].recorded_at, begin, end)
+        elapsed += span
+        available += span * session[0].payload["slots"]
     busy: dict[str, float] = {}
     for row in executions:
-        if row.ended_at is not None and row.status != "lost":
-            busy[row.kind] = busy.get(row.kind, 0.0) + _overlap(row.started_at, row.ended_at, begin, end)
-    return TimeSplit((end - begin).total_seconds(), slots, busy)
+        if row.ended_at is None or row.status == "lost":
+            continue
+        inside, whole = _overlap(row.started_at, row.ended_at, begin, end), row.ended_at - row.started_at
+        busy[row.kind] = busy.get(row.kind, 0.0) + inside
+        if row.cpu_s is not None and whole.total_seconds() > 0:
+            cpu += row.cpu_s * inside / whole.total_seconds()
+    return TimeSplit(elapsed, available, busy, cpu)
+
+
+def _sessions(events: Sequence[EventRecord]) -> list[list[EventRecord]]:
+    """The journal, cut where a new orchestrator began."""
+    sessions: list[list[EventRecord]] = []
+    for event in events:
+        if event.kind in ("campaign_started", "campaign_resumed"):
+            sessions.append([])
+        sessions[-1].append(event)
+    return sessions
 
 
 def _overlap(start: datetime, stop: datetime, begin: datetime, end: datetime) -> float:

@@ -198,6 +198,8 @@ def judge(
     """
     metrics: dict[str, float] = {}
     held_out = [*validation, *audit]
+    if held_out and not np.isfinite(force_errors(new, held_out).mean_absolute).all():
+        return False, "its forces on held-out labels are not finite", metrics
     if audit:
         estimate = estimate_error(force_errors(new, audit).mean_absolute)
         metrics["audit_force_mae_ev_ang"] = estimate.mean
@@ -211,8 +213,6 @@ def judge(
     errors_old = np.asarray(force_errors(old, held_out).mean_absolute)
     error_new, error_old = float(errors_new.mean()), float(errors_old.mean())
     metrics |= {"held_out_force_mae_ev_ang": error_new, "held_out_force_mae_before_ev_ang": error_old}
-    if not np.isfinite(error_new):
-        return False, "its forces on held-out labels are not finite", metrics
     doubt = 2.0 * float((errors_new - errors_old).std(ddof=1)) / np.sqrt(len(held_out)) if len(held_out) > 1 else np.inf
     if error_new > WORSE * error_old and error_new - error_old > doubt:
         return False, f"held-out force error {error_new:.4f} eV/Å against {error_old:.4f} before", metrics

@@ -18,7 +18,7 @@ def load_calculator(path: str | Path, sha256: str | None = None) -> SurfaceCalcu
 
     Args:
         path: Weight file of a committee.
-        sha256: The hash the file must have; None trusts it.
+        sha256: The hash the file must have; None takes it from the file's name, if that is a hash.
 
     Raises:
         CheckpointError: The file is missing, damaged, altered, or of a version this alflow does not read.

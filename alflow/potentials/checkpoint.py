@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from alflow.domain.learning_config import ModelConfig
 from alflow.errors import CheckpointError
 
 __all__ = ["FORMAT", "VERSION", "Checkpoint", "read_checkpoint", "write_checkpoint"]
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 FORMAT: Final = "alflow-committee"
 VERSION: Final = 1
@@ -78,7 +81,7 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
 
     Args:
         path: The file.
-        sha256: The hash it must have; None skips the comparison.
+        sha256: The hash it must have; None takes it from the file's name, if that is a hash.
 
     Raises:
         CheckpointError: Missing, altered, damaged, or of another format or version.
@@ -88,6 +91,8 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"Weight file {path} cannot be read: {error.strerror}.") from error
     found = digest_of_bytes(data)
+    if sha256 is None and _HASH.fullmatch(path.stem):
+        sha256 = path.stem
     if sha256 is not None and found != sha256:
         raise CheckpointError(
             f"Weight file {path} was altered or damaged: expected SHA-256 {sha256[:12]}…, found {found[:12]}…. "

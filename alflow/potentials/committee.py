@@ -185,7 +185,7 @@ def load_committee(path: str | Path, sha256: str | None = None, dtype: torch.dty
 
     Args:
         path: File written by :meth:`Committee.save`.
-        sha256: The hash the file must have; None trusts it.
+        sha256: The hash the file must have; None takes it from the file's name, if that is a hash.
         dtype: Floating-point type to compute in.
 
     Raises:

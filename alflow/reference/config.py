@@ -34,8 +34,9 @@ class Limits(ClosedModel):
     """What one label may use, whatever computes it.
 
     Attributes:
-        time_limit_s: Wall time of one attempt, s; its process is killed beyond.
-        memory_limit_mb: Resident memory of the label's processes together, MB; they are killed beyond.
+        time_limit_s: Wall time of the first attempt, s; its process is killed beyond. The second has twice as much.
+        memory_limit_mb: Resident memory of the label's processes together, MB; they are killed beyond. The second
+            attempt has twice as much.
         threads: Threads of one label.
         max_attempts: Attempts before a structure is put into quarantine.
     """
@@ -43,7 +44,7 @@ class Limits(ClosedModel):
     time_limit_s: Positive = 600.0
     memory_limit_mb: Annotated[int, Field(ge=200)] = 4000
     threads: Annotated[int, Field(ge=1)] = 1
-    max_attempts: Annotated[int, Field(ge=1)] = 3
+    max_attempts: Annotated[int, Field(ge=1)] = 2
 
 
 class PyscfConfig(Limits):

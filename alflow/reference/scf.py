@@ -26,6 +26,9 @@ from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 __all__ = ["FORCE_PER_GRADIENT", "evaluate"]
 
+LARGEST_NET_FORCE: Final = 1e-3
+"""With the response of the grid the forces of a molecule cancel to 1e-9 eV/Å; a sum above this is a defect."""
+
 FORCE_PER_GRADIENT: Final = 13.0
 """Upper bound of force error over orbital-gradient norm, eV/Å per Ha, measured over 40 runs (3 to 13)."""
 
@@ -177,6 +180,9 @@ def _finish(reference: PyscfReference, mean_field: Any, norm: float, trace: _Tra
     diagnostics = _diagnostics(reference, mean_field, forces, norm, trace)
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         return Failure(FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", diagnostics)
+    if diagnostics["net_force_ev_ang"] > LARGEST_NET_FORCE:
+        message = f"The forces add up to {diagnostics['net_force_ev_ang']:.1e} eV/Å instead of nothing."
+        return Failure(FailureKind.REJECTED, message, diagnostics)
     return Evaluation(energy, forces, None, diagnostics)
 
 

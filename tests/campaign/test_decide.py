@@ -9,15 +9,25 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from alflow.campaign.commands import DropFrame, Finish, PutJob, StartExploring, StartLabel, StartTraining
+from alflow.campaign.commands import (
+    DropFrame,
+    Finish,
+    PutJob,
+    StartExploring,
+    StartLabel,
+    StartScoring,
+    StartTraining,
+)
 from alflow.campaign.decide import decide, replay
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
     LabelDone,
+    QueueRescored,
     StopRequested,
     TaskBroken,
     TrainingDone,
+    WalkerReport,
     event_from_payload,
     event_to_payload,
 )
@@ -154,6 +164,69 @@ def test_the_budget_ends_the_campaign_after_a_last_training() -> None:
     assert state.n_done == state.config.label_budget == state.covered_labels
 
 
+def metrics_of(n_audit: int) -> dict[str, float]:
+    """What a training reports that measured a small error on so many audit frames."""
+    return {"audit_force_mae_upper_ev_ang": 0.01, "audit_force_mae_ev_ang": 0.005, "n_audit": float(n_audit)}
+
+
+def test_the_stop_rule_counts_the_frames_its_interval_is_made_of() -> None:
+    """Audits committed while a training ran are not part of the interval it measured."""
+    world = calm(flag=0.6)
+    settings_ = config(audit_fraction=0.3, audit_minimum=5, label_budget=60)
+    world.record(CampaignStarted(settings_.model_dump(mode="json"), ("s0",), 2))
+    while not world.states[-1].ended and world.states[-1].n_audit < 8:
+        answer = world.answer(world.open.pop(0))
+        if isinstance(answer, TrainingDone):
+            answer = replace(answer, metrics=metrics_of(2))
+        world.record(answer)
+    assert world.states[-1].phase == "running"
+
+
+def test_a_stop_while_closing_is_not_taken_for_a_change_of_mind() -> None:
+    """A campaign that had decided to end goes on ending when it is resumed."""
+    world = calm(flag=0.6)
+    world.record(CampaignStarted(config(label_budget=12).model_dump(mode="json"), ("s0",), 2))
+    while world.states[-1].phase != "closing":
+        world.record(world.answer(world.open.pop(0)))
+    world.record(StopRequested())
+    while not world.states[-1].ended:
+        world.record(world.answer(world.open.pop(0)))
+    assert world.states[-1].phase == "stopped"
+    world.record(CampaignResumed(2))
+    while not world.states[-1].ended:
+        world.record(world.answer(world.open.pop(0)))
+    assert (world.states[-1].phase, world.states[-1].reason) == ("finished", "label budget spent")
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_walkers_that_are_always_sent_back_end_the_campaign(steps: int) -> None:
+    """Bouncing at one place, or at home, is no exploration: the campaign says so and ends."""
+    world = calm(flag=0.0)
+
+    def bounce(walker: int, horizon: int) -> WalkerReport:
+        before = world.states[-1].walkers[walker].step
+        return WalkerReport(walker, "reset", "too hot", before + steps, steps, 0.5, 500.0)
+
+    world.report = bounce  # type: ignore[method-assign]
+    last = world.play(config())
+    assert last.phase == "failed"
+    assert "too hot" in last.reason
+    homeward = [o for c in world.commands if isinstance(c, StartExploring) for o in c.walkers if o.restart]
+    assert len(homeward) > len(last.walkers)
+
+
+def test_a_late_score_of_an_old_committee_is_not_believed() -> None:
+    """The queue is scored again when a new committee came while the old one was scoring."""
+    world = calm(flag=0.9)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    while not any(isinstance(c, StartScoring) for c in world.open):
+        world.record(world.answer(world.open.pop(0)))
+    scoring = next(c for c in world.open if isinstance(c, StartScoring))
+    dropped = world.states[-1].n_dropped
+    world.record(QueueRescored(scoring.task, scoring.generation - 1, dict.fromkeys(scoring.frame_ids, 0.0)))
+    assert world.states[-1].n_dropped == dropped
+
+
 def test_the_stop_rule_ends_the_campaign_before_its_budget() -> None:
     """A committee whose audit error is below the target by its whole interval is good enough."""
     world = calm(flag=0.6)
@@ -162,7 +235,7 @@ def test_the_stop_rule_ends_the_campaign_before_its_budget() -> None:
     while not world.states[-1].ended:
         answer = world.answer(world.open.pop(0))
         if isinstance(answer, TrainingDone):
-            answer = replace(answer, metrics={"audit_force_mae_upper_ev_ang": 0.01, "audit_force_mae_ev_ang": 0.005})
+            answer = replace(answer, metrics=metrics_of(world.states[-1].n_audit))
         world.record(answer)
     last = world.states[-1]
     assert last.reason == "the audit error is below the target"
@@ -183,7 +256,7 @@ def test_a_deterministic_failure_is_not_repeated() -> None:
     failures = [c for c in world.commands if isinstance(c, PutJob) and c.failure]
     assert {c.failure for c in failures} >= {"SCF_FAIL", "TIMEOUT"}
     for command in failures:
-        given_up = command.failure == "SCF_FAIL" or command.attempts == 3
+        given_up = command.failure == "SCF_FAIL" or command.attempts == 2
         assert command.state == ("quarantined" if given_up else "pending")
 
 

@@ -86,6 +86,14 @@ def is_label_worker(process: psutil.Process) -> bool:
     return all("alflow.reference.child" in words_of(p) for p in (process, parent))
 
 
+def is_first_attempt(process: psutil.Process) -> bool:
+    """Whether a process of a label belongs to an attempt that follows no other; its folder is named by its task."""
+    try:
+        return "-a1-l0-" in process.cwd()
+    except psutil.Error:
+        return False
+
+
 def is_dask_worker(process: psutil.Process) -> bool:
     """Whether this is a worker of the campaign's own cluster."""
     return "spawn_main" in words_of(process)

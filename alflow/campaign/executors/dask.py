@@ -10,6 +10,7 @@ import os
 import queue
 import time
 import traceback
+from collections import deque
 from typing import Any
 
 import dask
@@ -26,13 +27,15 @@ __all__ = ["DaskExecutor"]
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.no-workers-timeout": "5s",
     "distributed.deploy.lost-worker-timeout": "1h",
     "distributed.worker.profile.enabled": False,
     "distributed.admin.log-format": "%(name)s - %(levelname)s - %(message)s",
     "logging.distributed": "error",
     "distributed.logging.distributed": "error",
 }
-"""Every execution must show in the database, so Dask may not repeat one by itself; workers come back whenever."""
+"""Every execution must show in the database, so Dask may not repeat one by itself; workers come back whenever. A task
+handed to a worker that died in that instant is given back as lost after the third of these times."""
 
 HEAL_AFTER_S = 10.0
 
@@ -56,15 +59,21 @@ class DaskExecutor:
         os.environ.update(_environment(threads))
         settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": _environment(threads)}
         self._settings = dask.config.set(settings)
-        self._cluster = LocalCluster(
-            n_workers=slots,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=dashboard_address,
-            memory_limit=0,
-        )
-        self._client = Client(self._cluster)
+        try:
+            self._cluster = LocalCluster(
+                n_workers=slots,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=dashboard_address,
+                memory_limit=0,
+            )
+            self._client = Client(self._cluster)
+        except BaseException:
+            self._restore()
+            raise
+        self._waiting: deque[Task] = deque()
+        self._places: dict[str, str] = {}
         self._short_since: float | None = None
 
     @property
@@ -74,23 +83,50 @@ class DaskExecutor:
         return link
 
     def submit(self, task: Task) -> None:
-        """Send a task to a free worker."""
-        future = self._client.submit(run_task, task, self._threads, key=task.name, pure=False, retries=0)
-        future.add_done_callback(self._done.put)
+        """Send a task to a free worker; it waits here, not at Dask, while there is none."""
+        self._waiting.append(task)
+        self._hand_out()
 
     def wait(self, timeout_s: float) -> Completion | None:
         """The next completion. Also brings back workers that are gone for good."""
         self._heal()
+        self._hand_out()
         try:
             future = self._done.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        return _completion(future)
+        worker = self._places.pop(str(future.key), "")
+        self._hand_out()
+        return _completion(future, worker)
+
+    def _hand_out(self) -> None:
+        """Give every live worker without a task one of those that wait, and to no other worker.
+
+        Left to Dask, a task sent while a worker is being started again would be queued behind another one, and
+        would be counted as lost too if that one took its worker down.
+        """
+        scheduler = self._cluster.scheduler
+        if scheduler is None or not self._waiting:
+            return
+        live = [worker.address for worker in list(scheduler.workers.values()) if worker.status.name == "running"]
+        for address in sorted(set(live) - set(self._places.values())):
+            if not self._waiting:
+                return
+            task = self._waiting.popleft()
+            self._places[task.name] = address
+            future = self._client.submit(
+                run_task, task, self._threads, key=task.name, pure=False, retries=0, workers=[address]
+            )
+            future.add_done_callback(self._done.put)
 
     def close(self) -> None:
         """End workers and scheduler."""
         self._client.close(timeout=5)
         self._cluster.close(timeout=10)
+        self._restore()
+
+    def _restore(self) -> None:
+        """Put back Dask's settings and the environment."""
         self._settings.__exit__(None, None, None)
         for name, value in self._environment.items():
             if value is None:
@@ -136,17 +172,17 @@ def _environment(threads: int) -> dict[str, str]:
     }
 
 
-def _completion(future: Future[Any]) -> Completion:
+def _completion(future: Future[Any], worker: str) -> Completion:
     name = str(future.key)
     try:
         answer = future.result(timeout=30)
         return Completion(name, answer=answer, worker=f"{answer.host}:{answer.pid}")
     except KilledWorker as error:
-        worker = getattr(error.last_worker, "address", "")
+        worker = getattr(error.last_worker, "address", worker)
         return Completion(name, lost=f"worker {worker} died", worker=worker)
     except (FutureCancelledError, NoValidWorkerError, CommClosedError, TimeoutError) as error:
-        return Completion(name, lost=f"{type(error).__name__}: {error}")
+        return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
     except Exception:
-        return Completion(name, broken=traceback.format_exc())
+        return Completion(name, broken=traceback.format_exc(), worker=worker)
     finally:
         future.release()

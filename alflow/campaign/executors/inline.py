@@ -12,12 +12,17 @@ __all__ = ["InlineExecutor"]
 
 
 class InlineExecutor:
-    """Runs one task at a time, first come, first served. Deterministic: the journal depends on the seed only."""
+    """Runs one task at a time, first come, first served. Deterministic: the journal depends on the seed only.
+
+    Args:
+        threads: Threads of dynamics and training.
+    """
 
     slots = 1
     dashboard = None
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._waiting: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:
@@ -30,7 +35,7 @@ class InlineExecutor:
             return None
         task = self._waiting.popleft()
         try:
-            return Completion(task.name, answer=run_task(task), worker="inline")
+            return Completion(task.name, answer=run_task(task, self._threads), worker="inline")
         except Exception:
             return Completion(task.name, broken=traceback.format_exc(), worker="inline")
 
