@@ -45,7 +45,9 @@ def main() -> None:
         error = members.mean(axis=0) - forces
         mean, single = 1000 * np.abs(error).mean(), 1000 * np.abs(members - forces).mean()
         worst = np.median(np.linalg.norm(error, axis=-1).max(axis=1))
-        print(f"{committee.generation:10d}  {size:6d}  {mean:15.1f}  {single:12.1f}  {disagreement:26.3f}  {worst:22.3f}")
+        print(
+            f"{committee.generation:10d}  {size:6d}  {mean:15.1f}  {single:12.1f}  {disagreement:26.3f}  {worst:22.3f}"
+        )
 
 
 if __name__ == "__main__":

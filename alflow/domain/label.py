@@ -13,7 +13,7 @@ import numpy as np
 from alflow.domain.identity import canonical_json, content_id
 from alflow.domain.structure import FloatArray, Structure, frozen_array
 
-__all__ = ["Evaluation", "Failure", "FailureKind", "Label", "Level", "Outcome", "Reference"]
+__all__ = ["Evaluation", "Failure", "FailureKind", "Label", "Level", "NonFiniteError", "Outcome", "Reference"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,10 @@ class Level:
         return hash(self.id)
 
 
+class NonFiniteError(ValueError):
+    """A number of an evaluation is NaN or infinite. Raised inside a reference, it counts as a failure of physics."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """Energy and forces of one structure, from anything that can give them.
@@ -62,7 +66,8 @@ class Evaluation:
             the key.
 
     Raises:
-        ValueError: A number is not finite or a shape is wrong.
+        NonFiniteError: A number is not finite.
+        ValueError: A shape is wrong.
     """
 
     energy: float
@@ -79,7 +84,7 @@ class Evaluation:
             raise ValueError(f"Stress has shape (3, 3); found {stress.shape}.")
         finite = np.isfinite(self.energy) and np.isfinite(forces).all()
         if not finite or (stress is not None and not np.isfinite(stress).all()):
-            raise ValueError("Energy, forces and stress must be finite numbers.")
+            raise NonFiniteError("Energy, forces and stress must be finite numbers.")
         object.__setattr__(self, "energy", float(self.energy))
         object.__setattr__(self, "forces", forces)
         object.__setattr__(self, "stress", stress)

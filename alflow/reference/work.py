@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.identity import canonical_json
+from alflow.domain.label import NonFiniteError
 from alflow.reference.request import LabelRequest
 from alflow.reference.spool import write_spooled
 
@@ -49,6 +50,8 @@ class Work:
             outcome = request.reference.evaluate(request.structure)
         except MemoryError as error:
             outcome = Failure(FailureKind.OOM, f"Memory could not be allocated: {error}.")
+        except NonFiniteError as error:
+            outcome = Failure(FailureKind.NON_FINITE, str(error))
         if isinstance(outcome, Evaluation):
             ids = (request.structure.id, request.reference.level.id)
             write_spooled(request.spool, *ids, outcome, self._provenance())

@@ -80,3 +80,9 @@ def ethanol_committee() -> Committee:
 def argon_committee() -> Committee:
     """Four members, float64, fitted to ten argon crystals with stress."""
     return fit_committee(crystal_labels(10), [], SMALL, QUICK, seed=1).committee
+
+
+@cache
+def fitted_committee() -> Committee:
+    """A small committee that has learnt water."""
+    return fit_committee(molecule_labels(30, molecule=WATER, amplitude=0.05), [], SMALL, QUICK, seed=0).committee

@@ -1,0 +1,65 @@
+"""Where the cores' time went, added up from rows with known answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alflow.campaign.summary import split_time
+from alflow.store import EventRecord, ExecutionRecord
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def event(seq: int, kind: str, seconds: float, slots: int = 2) -> EventRecord:
+    return EventRecord(1, seq, kind, {"slots": slots}, at(seconds))
+
+
+def run(key: str, kind: str, begin: float, end: float, cpu_s: float | None = None) -> ExecutionRecord:
+    return ExecutionRecord(
+        1,
+        key,
+        kind,
+        "",
+        started_at=at(begin),
+        ended_at=at(end),
+        status="done",
+        cpu_s=cpu_s,  # type: ignore[arg-type]
+    )
+
+
+def test_the_time_after_the_first_label_is_split_by_kind() -> None:
+    events = [event(1, "campaign_started", 0), event(2, "label_done", 10), event(3, "training_done", 30)]
+    executions = [
+        run("a", "label", 0, 10, cpu_s=10.0),
+        run("b", "label", 10, 20, cpu_s=5.0),
+        run("c", "train", 5, 30, cpu_s=25.0),
+    ]
+    split = split_time(executions, events)
+    assert split.elapsed_s == pytest.approx(20)
+    assert split.available_s == pytest.approx(40)
+    assert split.busy_s == pytest.approx({"label": 10, "train": 20})
+    assert split.share("idle") == pytest.approx(0.25)
+    assert split.cpu_share == pytest.approx((5 + 20) / 40)
+
+
+def test_the_time_between_a_stop_and_a_resume_is_nobodys() -> None:
+    events = [
+        event(1, "campaign_started", 0),
+        event(2, "label_done", 10),
+        event(3, "campaign_resumed", 1000, slots=1),
+        event(4, "label_done", 1010),
+    ]
+    split = split_time([run("a", "label", 0, 10), run("b", "label", 1000, 1010)], events)
+    assert split.elapsed_s == pytest.approx(10)
+    assert split.available_s == pytest.approx(10)
+    assert split.share("idle") == pytest.approx(0.0)
+
+
+def test_before_the_first_label_there_is_nothing_to_split() -> None:
+    assert split_time([], [event(1, "campaign_started", 0)]).share("idle") == 0.0
