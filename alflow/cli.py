@@ -67,9 +67,9 @@ def validate(file: File, toy: Toy = False) -> None:
     preflight.check_campaign(config, structures)
     formulas = ", ".join(sorted({s.formula for s in structures}))
     console = Console()
-    console.print(f"{file}: valid", highlight=False)
-    console.print(f"  {len(structures)} starting structure(s): {formulas}", highlight=False)
-    console.print(f"  {preflight.describe(config)}", highlight=False, soft_wrap=True)
+    console.print(f"{file}: valid", highlight=False, markup=False)
+    console.print(f"  {len(structures)} starting structure(s): {formulas}", highlight=False, markup=False)
+    console.print(f"  {preflight.describe(config)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def stop(database: Database, name: Name = None) -> None:
                 "'alflow resume' takes the campaign up again."
             )
         store.request_stop(campaign.id)
-    Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False)
+    Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False, markup=False)
 
 
 @app.command()
@@ -122,7 +122,7 @@ def export(
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists; choose another name or pass --overwrite.")
     count = _room("campaign.export").export_labels(database, name, output)
-    Console().print(f"{count} labels written to {output}", highlight=False)
+    Console().print(f"{count} labels written to {output}", highlight=False, markup=False)
 
 
 if __name__ == "__main__":

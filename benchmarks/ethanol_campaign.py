@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from alflow import Store, Structure
+from alflow.campaign.site import working_folder
 from alflow.potentials import load_committee
 from alflow.tensors import to_batch
 from alflow.units import EV_PER_KCAL_MOL
@@ -35,7 +36,7 @@ def main() -> None:
         campaign = store.campaign(sys.argv[2] if len(sys.argv) > 2 else None)
         committees = [c for c in store.committees(campaign.id) if c.state != "rejected"]
         sizes = [len([m for m in store.dataset_members(c.dataset_digest) if m[2] != "audit"]) for c in committees]
-    folder = database.parent / f"{campaign.name}.alflow"
+    folder = working_folder(str(database), campaign.name)
     print("generation  labels  force MAE meV/Å  members' MAE  disagreement eV/Å (median)  max-atom error (median)")
     for committee, size in zip(committees, sizes, strict=True):
         potential = load_committee(folder / committee.path, sha256=committee.sha256)

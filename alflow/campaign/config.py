@@ -62,8 +62,8 @@ class CampaignConfig(ClosedModel):
     charge: int = 0
     multiplicity: Count = 1
     reference: ReferenceConfig = PyscfConfig(engine="pyscf")
-    temperature_k: Positive = 300.0
-    timestep_fs: Annotated[float, Field(gt=0, le=10)] = 0.5
+    temperature_k: Annotated[float, Field(ge=1, le=20000)] = 300.0
+    timestep_fs: Annotated[float, Field(ge=0.001, le=10)] = 0.5
     friction_per_ps: Positive = 5.0
     ensemble: Literal["nvt", "nve"] = "nvt"
     walkers: Count = 16
@@ -75,8 +75,8 @@ class CampaignConfig(ClosedModel):
     threshold_ev_ang: Positive | None = None
     audit_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     audit_minimum: Annotated[int, Field(ge=3)] = 10
-    quiet_ps: Positive = 200.0
-    flag_spacing_fs: Annotated[float, Field(ge=0)] = 10.0
+    quiet_ps: Annotated[float, Field(gt=0, le=1e9)] = 200.0
+    flag_spacing_fs: Annotated[float, Field(ge=0, le=1e6)] = 10.0
     duplicate_tolerance_ang: Annotated[float, Field(ge=0)] = 0.01
     queue_capacity: Count | None = None
     cores: Count | None = None

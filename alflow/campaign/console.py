@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.launch import Ended, resume_campaign, run_campaign
@@ -87,11 +88,11 @@ def show_summary(console: Console, summary: Summary, ended: Ended) -> None:
     console.print(time_table(summary))
     if len(summary.learning_curve) > 1:
         console.print(curve_table(summary))
-    console.print(f"\ndatabase   {shown(ended.database)}", soft_wrap=True, highlight=False)
-    console.print(f"committee  {ended.committee or 'none yet'}", soft_wrap=True, highlight=False)
+    console.print(f"\ndatabase   {shown(ended.database)}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"committee  {ended.committee or 'none yet'}", soft_wrap=True, highlight=False, markup=False)
     console.print("\nNext:", style="bold")
     for command in next_commands(ended):
-        console.print(f"  {command}", soft_wrap=True, highlight=False)
+        console.print(f"  {command}", soft_wrap=True, highlight=False, markup=False)
 
 
 def next_commands(ended: Ended) -> list[str]:
@@ -113,7 +114,7 @@ def summary_table(summary: Summary) -> Table:
     table = Table(title=f"Campaign {summary.campaign.name}", show_header=False, title_justify="left", box=None)
     jobs = summary.jobs
     reason = f" ({summary.campaign.reason})" if summary.campaign.reason else ""
-    table.add_row("state", f"{summary.campaign.state}{reason}")
+    table.add_row("state", Text(f"{summary.campaign.state}{reason}"))
     if summary.campaign.holder:
         table.add_row("driven by", summary.campaign.holder)
     counts = [f"{jobs.get(s, 0)} {s}" for s in ("done", "running", "pending", "quarantined", "dropped") if jobs.get(s)]
@@ -121,7 +122,7 @@ def summary_table(summary: Summary) -> Table:
     if summary.failures:
         table.add_row("failures", ", ".join(f"{n} {kind}" for kind, n in sorted(summary.failures.items())))
     for job in summary.given_up:
-        table.add_row("given up", f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}")
+        table.add_row("given up", Text(f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}"))
     table.add_row("generation", str(summary.generation))
     mae = summary.metrics.get("audit_force_mae_ev_ang")
     if mae is not None:

@@ -11,6 +11,7 @@ from alflow.campaign.config import parse_config
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CommitteeLost,
     Event,
     FrameSeen,
     LabelDone,
@@ -40,6 +41,9 @@ SHORTEST_HORIZON = 10
 
 HOME_AFTER_RESETS = 3
 """Resets in a row after which a walker goes back to its starting structure; after twice as many it waits."""
+
+FAILURE_LIMIT = 20
+"""Failed attempts at labels in a row after which the fault is not the structures'; nothing more is paid for."""
 
 LOSS_LIMIT = 10
 """Times one task may be lost before it is taken for the cause of the losses."""
@@ -73,7 +77,7 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](state, event)
-    if isinstance(event, LabelDone) and event.recovered:
+    if isinstance(event, CommitteeLost) or (isinstance(event, LabelDone) and event.recovered):
         return changed, commands  # the tasks that ran beside it are only taken up by campaign_resumed
     planned, further = plan(changed)
     return planned, commands + further
@@ -109,7 +113,7 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
         state = replace(state, phase=phase, reason=state.ending)
     if state.generation == 0 and not state.running_of("train"):
         state = replace(state, trained_labels=0)  # a first training that failed may be tried again
-    state = replace(state, slots=event.slots, losses=0, idle_rounds=0)
+    state = replace(state, slots=event.slots, losses=0, failures=0, idle_rounds=0)
     if not state.seeded:
         commands.append(ProposeSeeds(state.config.initial_labels))
     return state, commands
@@ -197,7 +201,7 @@ def _request(frame: FrameSeen, purpose: Any, generation: int) -> Request:
 
 def _seeds(state: State, event: SeedsProposed) -> Change:
     commands: list[Command] = []
-    state = replace(state, phase="running", seeded=True)
+    state = replace(state, phase="running" if state.phase == "new" else state.phase, seeded=True)
     for frame in event.frames:
         state, more = _enqueue(state, _request(frame, "seed", 0))
         commands.extend(more)
@@ -210,9 +214,11 @@ def _segment(state: State, event: SegmentDone) -> Change:
     for report in event.reports:
         state, more = _report(state, report, event.generation)
         commands.extend(more)
-    flagged = any(r.status == "paused" for r in event.reports)
+    flagged = any(r.frame is not None and r.frame.duplicate_of is None for r in event.reports if r.status == "paused")
     steps = sum(r.steps for r in event.reports if r.status != "reset")
     state = replace(state, quiet_steps=0 if flagged else state.quiet_steps + steps, losses=0)
+    if any(r.status == "running" for r in event.reports):
+        state = replace(state, idle_rounds=0)
     if event.generation == state.generation:
         reset = any(r.status == "reset" for r in event.reports)
         longer = max(SHORTEST_HORIZON, state.horizon // 2) if reset else 2 * state.horizon
@@ -269,6 +275,7 @@ def _label_done(state: State, event: LabelDone) -> Change:
         n_train=state.n_train + (not audit),
         n_audit=state.n_audit + audit,
         losses=0,
+        failures=0,
         idle_rounds=0,
     )
     return _settle_walker(state, event.frame_id), [job_of(running.request, "done")]
@@ -277,7 +284,11 @@ def _label_done(state: State, event: LabelDone) -> Change:
 def _label_failed(state: State, event: LabelFailed) -> Change:
     request = state.running[event.task].request
     assert request is not None
-    state = replace(state.without_task(event.task), n_failed=state.n_failed + 1)
+    state = replace(state.without_task(event.task), n_failed=state.n_failed + 1, failures=state.failures + 1)
+    if state.failures >= FAILURE_LIMIT:
+        reason = f"{state.failures} attempts at labels failed in a row; the last: {event.failure}: {event.message}"
+        state, commands = _enqueue(state, replace(request, attempts=request.attempts - 1))
+        return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
     if event.failure in WORTH_REPEATING and request.attempts < state.config.reference.max_attempts:
         return _enqueue(state, request, event.failure, event.message)
     state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), event.frame_id, restart=True)
@@ -290,6 +301,7 @@ def _training(state: State, event: TrainingDone) -> Change:
         state = replace(
             state,
             generation=state.generation + 1,
+            committee_lost=False,
             horizon=min(FIRST_HORIZON, state.config.segment_steps),
             rescore=True,
             error=dict(event.metrics),
@@ -343,6 +355,14 @@ def _broken(state: State, event: TaskBroken) -> Change:
     return replace(state, phase="failed", reason=event.message), [*commands, Finish("failed", event.message)]
 
 
+def _committee_lost(state: State, event: CommitteeLost) -> Change:
+    """Nothing may use the active committee until another has been trained on all labels, from nothing."""
+    for name, running in list(state.running.items()):
+        if running.kind in ("explore", "score", "train"):
+            state, _ = _put_back(state, name)
+    return replace(state, committee_lost=True, trained_labels=0, covered_labels=0), []
+
+
 def _stop(state: State, event: StopRequested) -> Change:
     if state.phase in ("new", "running", "closing"):
         return replace(state, phase="stopping", reason=event.reason), []
@@ -358,6 +378,7 @@ _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     TrainingDone: _training,
     QueueRescored: _rescored,
     TaskLost: _lost,
+    CommitteeLost: _committee_lost,
     TaskBroken: _broken,
     StopRequested: _stop,
 }

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 __all__ = [
     "CampaignResumed",
     "CampaignStarted",
+    "CommitteeLost",
     "Event",
     "FrameSeen",
     "LabelDone",
@@ -199,6 +200,14 @@ class TaskBroken:
 
 
 @dataclass(frozen=True)
+class CommitteeLost:
+    """The weight file of the active committee is gone or altered; its labels are all there."""
+
+    message: str
+    kind: Literal["committee_lost"] = "committee_lost"
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """Somebody asked the campaign to stop: nothing new starts, what runs may finish."""
 
@@ -217,6 +226,7 @@ Event = (
     | QueueRescored
     | TaskLost
     | TaskBroken
+    | CommitteeLost
     | StopRequested
 )
 

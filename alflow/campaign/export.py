@@ -37,8 +37,12 @@ def export_labels(database: str, name: str | None, output: Path) -> int:
         rows = list(_labels(store, campaign.id, campaign.name))
     if not rows:
         raise ConfigError(f"{shown(database)} holds no label yet; there is nothing to export.")
+    if output.exists() and Path(database).exists() and output.samefile(database):
+        raise ConfigError(f"{output} is the database itself; choose another file for the export.")
+    draft = output.with_name(f".{output.name}.part")
     try:
-        write_extxyz(output, rows)
+        write_extxyz(draft, rows)
+        draft.replace(output)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}.") from None
     return len(rows)

@@ -148,10 +148,10 @@ def _drive(
     observers: Sequence[Observer],
     executor: Executor | None,
 ) -> Ended:
-    if record.config["level_id"] != reference.level.id:
+    if record.config.get("level_id") != reference.level.id:
         raise ConfigError(
             f"Campaign '{record.name}' was begun with labels at another level of theory "
-            f"({record.config['level_id'][:12]}…) than this reference makes ({reference.level.engine}, "
+            f"({str(record.config.get('level_id'))[:12]}…) than this reference makes ({reference.level.engine}, "
             f"{reference.level.id[:12]}…); pass the reference it was begun with, or begin another campaign."
         )
     folder = _folder(record, config)

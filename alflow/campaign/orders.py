@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from alflow.campaign.commands import StartExploring, StartLabel, StartScoring, StartTraining, WalkerOrder
-from alflow.campaign.site import Site, split_of
+from alflow.campaign.site import DETACHMENT_ANG, Site, split_of
 from alflow.campaign.tasks import ExploreTask, LabelTask, ScoreTask, TrainTask, WeightFile
 from alflow.domain import Label, Structure
-from alflow.domain.identity import content_id
+from alflow.domain.identity import content_id, digest_of_bytes
 from alflow.errors import CampaignError
 from alflow.exploration import Ensemble, SegmentSettings, Walker, draw_velocities
 from alflow.reference import LabelRequest
@@ -72,6 +72,8 @@ class Orders:
             friction=config.friction_per_ps / FS_PER_PS,
             ensemble=Ensemble(config.ensemble),
             refractory_steps=round(config.flag_spacing_fs / config.timestep_fs),
+            # An atom that no member sees is one on which all agree: it must not get that far.
+            detachment=min(DETACHMENT_ANG, 0.95 * config.model.cutoff_ang),
         )
         walkers = tuple(self._walker(order) for order in command.walkers)
         return ExploreTask(command.task, self.active_weights(), walkers, settings)
@@ -80,7 +82,7 @@ class Orders:
         """Every label committed up to the command's watermark, in three parts."""
         config = self._site.config
         parts = self.dataset(command.n_labels)
-        start = self.active_weights() if command.generation > 1 else None
+        start = self.active_weights() if command.generation > 1 and self.weights_problem() is None else None
         return TrainTask(
             name=command.task,
             train=tuple(parts["train"]),
@@ -113,6 +115,18 @@ class Orders:
         if record is None:
             raise CampaignError("No committee is active yet; only labelling may run before the first training.")
         return WeightFile(self._site.weights.absolute() / f"{record.sha256}.safetensors", record.sha256)
+
+    def weights_problem(self) -> str | None:
+        """What is wrong with the active committee's weight file; None if it is whole, or if there is none yet."""
+        record = self._store.active_committee(self._site.campaign_id)
+        if record is None:
+            return None
+        path = self._site.weights / f"{record.sha256}.safetensors"
+        try:
+            whole = digest_of_bytes(path.read_bytes()) == record.sha256
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        return None if whole else f"{path} is not what was written"
 
     def _structure_of(self, frame_id: str) -> Structure:
         return self._store.structure(self._store.frame(frame_id).structure_id)

@@ -73,7 +73,9 @@ def _close_if_done(state: State) -> State:
     if state.n_done >= state.config.label_budget and not state.running_of("label"):
         return state.closing("label budget spent")
     quiet_ps = state.quiet_steps * state.config.timestep_fs / FS_PER_PS
-    if quiet_ps >= state.config.quiet_ps and not state.queue and not _audit_wanted(state):
+    # Twice as long is long enough even for the audits: near its minimum a molecule may have no new frame to offer.
+    waited = quiet_ps >= 2 * state.config.quiet_ps or not _audit_wanted(state)
+    if quiet_ps >= state.config.quiet_ps and not state.queue and waited:
         resets = sum(walker.resets for walker in state.walkers)
         guarded = f"; in all, guards sent walkers back {resets} times" if resets else ""
         return state.closing(f"no frame was flagged in {quiet_ps:.0f} ps{guarded}")
@@ -87,7 +89,7 @@ def _start_one(state: State) -> tuple[State, list[Command]]:
         return _start_training(state)
     if state.phase == "closing":
         return state, []
-    if state.rescore and any(r.purpose == "flagged" for r in state.queue):
+    if state.rescore and not state.committee_lost and any(r.purpose == "flagged" for r in state.queue):
         return _start_scoring(state)
     can_label = bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
     group = _ready_group(state)
@@ -107,6 +109,8 @@ def _fresh_labels(state: State) -> int:
 def _training_due(state: State) -> bool:
     if state.running_of("train") or state.n_train < 3 or _fresh_labels(state) == 0:
         return False
+    if state.committee_lost:
+        return True
     if state.phase == "closing":
         return not state.running_of("label")
     if state.generation == 0:
@@ -161,7 +165,7 @@ def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
 
 def _ready_group(state: State) -> tuple[WalkerState, ...]:
     """The walkers of the group that has moved least, if any group is free and has walkers ready to move."""
-    if state.generation == 0:
+    if state.generation == 0 or state.committee_lost:
         return ()
     n_groups = min(state.slots, len(state.walkers))
     busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from alflow.campaign.config import CampaignConfig, check_resources
-from alflow.campaign.site import working_folder
+from alflow.campaign.site import CONTACT_FACTOR, DETACHMENT_ANG, working_folder
 from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
+from alflow.domain.elements import COVALENT_RADII_ANG
 from alflow.errors import ConfigError
 from alflow.reference import MuellerBrownConfig, PyscfConfig, check_reference, check_structure
 from alflow.store.location import check_location, shown
@@ -75,6 +78,7 @@ def check_campaign(
         if len(structure) < 2:
             raise ConfigError(f"structures: {config.structures} holds a single atom; there is nothing to explore.")
         check_structure(structure)
+        check_compact(structure, config)
     if isinstance(config.reference, MuellerBrownConfig):
         raise ConfigError(
             "reference.engine: mueller-brown is an outer field, and a committee knows only distances between atoms; "
@@ -94,6 +98,32 @@ def check_campaign(
         raise ConfigError(f"{folder} must be a folder for the campaign's files, and is a file; move it away.")
     if not os.access(Path.cwd(), os.R_OK):
         raise ConfigError(f"The current folder {Path.cwd()} cannot be read.")
+
+
+def check_compact(structure: Structure, config: CampaignConfig) -> None:
+    """Refuse a geometry that the guards of the dynamics would stop at its first step.
+
+    Raises:
+        ConfigError: Two atoms are too close, or an atom of a molecule is too far from every other.
+    """
+    if structure.is_periodic:
+        return
+    radii = np.array([COVALENT_RADII_ANG[number] for number in structure.numbers])
+    distances = np.linalg.norm(structure.positions[:, None] - structure.positions[None], axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    i, j = np.unravel_index(int((distances / (radii[:, None] + radii)).argmin()), distances.shape)
+    if distances[i, j] < CONTACT_FACTOR * (radii[i] + radii[j]):
+        raise ConfigError(
+            f"structures: atoms {i} and {j} of {structure.formula} are {distances[i, j]:.2f} Å apart, closer than "
+            f"{CONTACT_FACTOR} times the sum of their covalent radii; check the geometry and its unit (Å)."
+        )
+    farthest = min(DETACHMENT_ANG, 0.95 * config.model.cutoff_ang)
+    lonely = int(distances.min(axis=1).argmax())
+    if distances[lonely].min() > farthest:
+        raise ConfigError(
+            f"structures: atom {lonely} of {structure.formula} is {distances[lonely].min():.2f} Å from its nearest "
+            f"neighbor; beyond {farthest:.2f} Å a molecule counts as fallen apart."
+        )
 
 
 def describe(config: CampaignConfig) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.events import (
+    CommitteeLost,
     Event,
     LabelFailed,
     SegmentDone,
@@ -142,7 +143,7 @@ class LiveProgress:
         table.add_column(style="bold")
         table.add_column()
         bar = ProgressBar(total=state.config.label_budget, completed=state.n_done, width=30)
-        table.add_row(state.config.name, f"{state.phase}{': ' + state.reason if state.reason else ''}")
+        table.add_row(state.config.name, Text(f"{state.phase}{': ' + state.reason if state.reason else ''}"))
         table.add_row("labels", bar)
         table.add_row(
             "",
@@ -176,6 +177,8 @@ def _sentence(state: State, event: Event | None) -> str:
         return f"a label failed ({event.failure}): {event.message}"
     if isinstance(event, TaskLost):
         return f"task {event.task} was lost: {event.message}; it will run again"
+    if isinstance(event, CommitteeLost):
+        return f"the active committee is lost ({event.message}); it is trained again from the labels"
     if isinstance(event, TaskBroken):
         return f"task {event.task} broke: {event.message.strip().splitlines()[-1]}"
     if isinstance(event, SegmentDone):

@@ -29,6 +29,7 @@ from alflow.campaign.decide import decide, replay
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CommitteeLost,
     Event,
     LabelDone,
     StopRequested,
@@ -107,6 +108,9 @@ class Runner:
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, self._executor.slots)))
         else:
             self._import_spool()
+            problem = self._orders.weights_problem()
+            if problem is not None and not self._known.committee_lost:
+                self._record(Interpretation(CommitteeLost(problem)))
             self._record(Interpretation(CampaignResumed(self._executor.slots)))
         beat = time.monotonic()
         while self._go_on():

@@ -23,6 +23,12 @@ __all__ = [
     "working_folder",
 ]
 
+DETACHMENT_ANG = 4.0
+"""A molecule's atom farther than this from every other has left it, Å."""
+
+CONTACT_FACTOR = 0.6
+"""Two atoms closer than this times the sum of their covalent radii are no structure to move from."""
+
 VALIDATION_SHARE = 10
 """One in this many labels, chosen by its hash, judges new committees instead of being learnt from."""
 
@@ -57,7 +63,7 @@ class Site:
 
 
 def working_folder(database: str, name: str) -> Path:
-    """The folder of a campaign's files: beside an SQLite file, else in the folder one stands in.
+    """The folder of a campaign's files: beside an SQLite file and named after both, else in the folder one stands in.
 
     Examples:
         >>> working_folder("runs/ethanol.db", "ethanol").as_posix()
@@ -68,7 +74,7 @@ def working_folder(database: str, name: str) -> Path:
     if is_server(database):
         return Path(f"{name}.alflow")
     path = Path(database.removeprefix("sqlite:///"))
-    return path.parent / f"{name}.alflow"
+    return path.parent / (f"{name}.alflow" if path.stem == name else f"{path.stem}.{name}.alflow")
 
 
 def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_id: str) -> str:

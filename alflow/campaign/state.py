@@ -102,6 +102,8 @@ class State:
         horizon: Steps of the next segment.
         last_start: What was started last, labelling or exploring; they take turns.
         losses: Tasks lost in a row.
+        failures: Attempts at labels that failed in a row.
+        committee_lost: Whether the active committee's weight file is gone or altered, so that nothing may use it.
         quiet_steps: Steps of all walkers together since the last flag.
         idle_rounds: Times in a row that paused walkers were set free for want of anything else to do.
         error: Latest audit estimate of the force error, by metric name.
@@ -132,6 +134,8 @@ class State:
     horizon: int = 0
     last_start: Literal["label", "explore"] = "explore"
     losses: int = 0
+    failures: int = 0
+    committee_lost: bool = False
     quiet_steps: int = 0
     idle_rounds: int = 0
     error: Mapping[str, float] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from alflow.campaign.console import curve_table, summary_table, time_table
 from alflow.campaign.summary import summarize
@@ -40,7 +41,7 @@ def show_story(console: Console, database: str, frame: str) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for heading, line in story_lines(story):
-        table.add_row(heading, line)
+        table.add_row(heading, Text(line))
     console.print(table)
 
 

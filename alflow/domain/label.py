@@ -137,6 +137,18 @@ Outcome = Evaluation | Failure
 """What a reference returns: a result, or the reason why there is none."""
 
 
+def check_forces(structure: Structure, evaluation: Evaluation) -> None:
+    """Check that an evaluation has one force for each atom of a structure.
+
+    Raises:
+        ValueError: It is of another number of atoms.
+    """
+    if evaluation.forces.shape != (len(structure), 3):
+        raise ValueError(
+            f"{structure.formula} needs forces of shape ({len(structure)}, 3); found {evaluation.forces.shape}."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Label:
     """A stored evaluation by a reference.
@@ -152,6 +164,9 @@ class Label:
     level: Level
     evaluation: Evaluation
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_forces(self.structure, self.evaluation)
 
     @property
     def key(self) -> tuple[str, str]:

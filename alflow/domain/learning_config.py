@@ -32,12 +32,12 @@ class ModelConfig(ClosedModel):
     """
 
     members: int = Field(default=4, ge=1, le=64)
-    cutoff_ang: float = Field(default=5.0, gt=0.5, le=20.0)
-    angular_cutoff_ang: float = Field(default=4.0, gt=0.5, le=20.0)
+    cutoff_ang: float = Field(default=5.0, ge=1.5, le=20.0)
+    angular_cutoff_ang: float = Field(default=4.0, ge=1.5, le=20.0)
     radial_functions: int = Field(default=12, ge=2, le=64)
     angular_functions: int = Field(default=5, ge=1, le=16)
     angular_degree: int = Field(default=3, ge=0, le=8)
-    components: int = Field(default=128, ge=1, le=2048)
+    components: int = Field(default=128, ge=2, le=2048)
     hidden: int = Field(default=256, ge=1, le=4096)
     length_scale: float = Field(default=8.0, gt=0.0)
     repulsion: bool = True

@@ -53,7 +53,7 @@ class DynamicsState:
     """A batch of structures in motion, at one step.
 
     Attributes:
-        batch: The structures in the potential's floating-point type.
+        batch: The structures, float64; a potential that computes in another type casts them after centering.
         positions: Positions, Å, float64, shape (structure, atom, 3).
         velocities: Velocities, Å/fs, float64, shape (structure, atom, 3); zero where there is no atom.
         accelerations: Mean force over mass, Å/fs², float64, shape (structure, atom, 3).
@@ -105,10 +105,9 @@ def start_dynamics(
     fractions = masses / masses.sum(dim=1, keepdim=True) if remove_drift else torch.zeros_like(masses)
     fractions = fractions.transpose(1, 2)
     present = (masses > 0).to(torch.float64)
-    in_dtype = batch.to(dtype=potential.dtype)
-    prediction = potential.predict(in_dtype)
+    prediction = potential.predict(batch)
     return DynamicsState(
-        batch=in_dtype,
+        batch=batch,
         positions=batch.positions,
         velocities=velocities.to(torch.float64),
         accelerations=_accelerations(prediction, inverse, fractions, present),
@@ -220,7 +219,7 @@ def _kick(
     half: float,
 ) -> DynamicsState:
     """Evaluate the potential at the new positions and give the closing half kick."""
-    batch = state.batch.with_positions(positions.to(state.batch.positions.dtype))
+    batch = state.batch.with_positions(positions)
     prediction = potential.predict(batch)
     accelerations = _accelerations(prediction, state.inverse_masses, state.mass_fractions, state.present)
     return replace(

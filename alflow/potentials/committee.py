@@ -136,7 +136,7 @@ class Committee:
         Raises:
             InputError: An element the committee was not trained on.
         """
-        batch = batch.to(dtype=self.dtype)
+        batch = near_origin(batch).to(dtype=self.dtype)
         seen = Surroundings.of(batch, self.functions, self.elements)
         n_structures, n_atoms = batch.numbers.shape
         energies, slopes = network_energies(self.weights, seen.features, seen.species.reshape(-1))
@@ -178,6 +178,15 @@ class Committee:
 
     def _counts(self, species: torch.Tensor) -> torch.Tensor:
         return (species[..., None] == torch.arange(len(self.elements), device=species.device)).to(torch.float64)
+
+
+def near_origin(batch: Batch) -> Batch:
+    """The same molecules about the origin, where single precision resolves them; crystals stay where they are."""
+    if batch.is_periodic:
+        return batch
+    mask = batch.mask[..., None].to(batch.positions.dtype)
+    center = (batch.positions * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True)
+    return batch.with_positions((batch.positions - center) * mask)
 
 
 def load_committee(path: str | Path, sha256: str | None = None, dtype: torch.dtype = torch.float64) -> Committee:

@@ -58,7 +58,11 @@ def check_spin(structure: Structure) -> None:
         StructureError: Wrong parity, or more unpaired electrons than electrons.
     """
     electrons, unpaired = structure.n_electrons, structure.multiplicity - 1
-    if electrons < 0 or unpaired > electrons or (electrons - unpaired) % 2:
+    if electrons < 1:
+        raise StructureError(
+            f"{structure.formula} with charge {structure.charge} has {electrons} electrons; expected at least one."
+        )
+    if unpaired > electrons or (electrons - unpaired) % 2:
         first = 1 if electrons % 2 == 0 else 2
         raise StructureError(
             f"{structure.formula} has {electrons} electrons, which cannot have multiplicity {structure.multiplicity};"

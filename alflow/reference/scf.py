@@ -81,8 +81,12 @@ def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
     trace = _Trace()
     try:
         norm = _climb(mean_field, reference, trace)
-    except np.linalg.LinAlgError as error:
-        return Failure(FailureKind.SCF_FAIL, f"Linear algebra broke down: {error}.", {"scf_rungs": trace.rungs})
+    except (
+        ArithmeticError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # LinAlgError is a ValueError; PySCF raises all of them
+        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up: {error}.", {"scf_rungs": trace.rungs})
     limit = ACCEPTED_GRADIENT * reference.gradient_tolerance_ha
     if not norm <= limit:
         message = (
@@ -177,9 +181,11 @@ def _finish(reference: PyscfReference, mean_field: Any, norm: float, trace: _Tra
         gradient.grid_response = True
     forces = -np.asarray(gradient.kernel()) * EV_ANG_PER_HARTREE_BOHR
     energy = float(mean_field.e_tot) * EV_PER_HARTREE
-    diagnostics = _diagnostics(reference, mean_field, forces, norm, trace)
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        return Failure(FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", diagnostics)
+        return Failure(
+            FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": trace.cycles}
+        )
+    diagnostics = _diagnostics(reference, mean_field, forces, norm, trace)
     if diagnostics["net_force_ev_ang"] > LARGEST_NET_FORCE:
         message = f"The forces add up to {diagnostics['net_force_ev_ang']:.1e} eV/Å instead of nothing."
         return Failure(FailureKind.REJECTED, message, diagnostics)

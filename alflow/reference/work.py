@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.identity import canonical_json
-from alflow.domain.label import NonFiniteError
+from alflow.domain.label import NonFiniteError, check_forces
 from alflow.reference.request import LabelRequest
 from alflow.reference.spool import write_spooled
 
@@ -43,6 +44,7 @@ class Work:
 
         Raises:
             TypeError: The reference answered neither an evaluation nor a failure.
+            ValueError: The evaluation is of another number of atoms.
         """
         request = self.request
         outcome: Outcome
@@ -53,6 +55,7 @@ class Work:
         except NonFiniteError as error:
             outcome = Failure(FailureKind.NON_FINITE, str(error))
         if isinstance(outcome, Evaluation):
+            check_forces(request.structure, outcome)
             ids = (request.structure.id, request.reference.level.id)
             write_spooled(request.spool, *ids, outcome, self._provenance())
             # The result is safe and nobody needs this folder any more; the parent may not live to remove it.
@@ -61,7 +64,7 @@ class Work:
             record = {
                 "kind": str(outcome.kind),
                 "message": outcome.message,
-                "diagnostics": dict(outcome.diagnostics),
+                "diagnostics": finite_only(dict(outcome.diagnostics)),
                 "provenance": self._provenance(),
             }
             (self.scratch / FAILURE_FILE).write_text(canonical_json(record), encoding="utf-8")
@@ -107,3 +110,14 @@ def _versions() -> dict[str, str]:
         if module is not None:
             versions[name] = str(getattr(module, "__version__", "unknown"))
     return versions
+
+
+def finite_only(value: Any) -> Any:
+    """The same JSON value with None for every number that is not finite: a failure's diagnostics may hold some."""
+    if isinstance(value, dict):
+        return {str(key): finite_only(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_only(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -75,7 +75,7 @@ class Potential(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type it computes in."""
+        """Floating-point type it computes in; a batch in another type is cast by the potential itself."""
         ...
 
     def predict(self, batch: Batch, stress: bool = False) -> Prediction:

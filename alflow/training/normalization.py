@@ -96,7 +96,7 @@ def _components(
     directions: torch.Tensor = torch.linalg.eigh(covariance).eigenvectors
     if n_components == n_features:
         return directions
-    n_random = n_components // _NOVELTY_SHARE
+    n_random = max(1, n_components // _NOVELTY_SHARE)
     n_principal = n_components - n_random
     kept, rest = directions[:, n_features - n_principal :], directions[:, : n_features - n_principal]
     mixture = torch.randn((rest.shape[1], n_random), generator=generator, dtype=torch.float64)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from alflow.campaign.commands import (
+    Command,
     DropFrame,
     Finish,
     PutJob,
@@ -22,8 +23,13 @@ from alflow.campaign.decide import decide, replay
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CommitteeLost,
+    Event,
+    FrameSeen,
     LabelDone,
+    LabelFailed,
     QueueRescored,
+    SegmentDone,
     StopRequested,
     TaskBroken,
     TrainingDone,
@@ -324,3 +330,59 @@ def test_training_starts_as_soon_as_enough_labels_are_in() -> None:
         if any(isinstance(c, StartTraining) for c in commands) and state.generation > 0 and state.queue:
             return
     raise AssertionError("training always waited for the queue to drain")
+
+
+class Failing(World):
+    """A world in which every label fails once the first committee is trained."""
+
+    def answer(self, command: Command) -> Event:
+        if isinstance(command, StartLabel) and self.states[-1].generation > 0:
+            return LabelFailed(command.task, command.frame_id, "SCF_FAIL", "no scratch disk")
+        return super().answer(command)
+
+
+def test_labels_that_all_fail_end_the_campaign() -> None:
+    """A lost licence or disk must not burn an allocation: failures in a row are bounded, and the reason is told."""
+    world = Failing(seed=1, flag=0.9, duplicate=0.0, reset=0.0, fail=0.0, lost=0.0, kill=0.0, reject=0.0)
+    last = world.play(config())
+    assert last.phase == "failed"
+    assert "no scratch disk" in last.reason
+    assert last.n_failed <= 20
+
+
+def test_a_quiet_campaign_ends_even_if_no_audit_frame_can_be_found() -> None:
+    """Near its minimum a small molecule may offer nothing but repetitions."""
+    world = calm(flag=0.0)
+
+    def no_audit(walker: int, disagreement: float, duplicate_of: str | None = None) -> FrameSeen:
+        world.frames += 1
+        return FrameSeen(f"f{world.frames}", f"s{world.frames}", walker, world.frames, disagreement, duplicate_of)
+
+    world.frame = no_audit  # type: ignore[method-assign]
+    report = world.answer
+
+    def without_audit(command: Command) -> Event:
+        event = report(command)
+        return replace(event, audit=None) if isinstance(event, SegmentDone) else event
+
+    world.answer = without_audit  # type: ignore[method-assign]
+    last = world.play(config())
+    assert (last.phase, last.n_audit) == ("finished", 0)
+    assert "no frame was flagged" in last.reason
+
+
+def test_a_lost_weight_file_costs_a_training_and_no_label() -> None:
+    """The labels are all there: nothing moves until a committee has been trained on them again."""
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    while world.states[-1].generation < 2:
+        world.record(world.answer(world.open.pop(0)))
+    done = world.states[-1].n_done
+    world.record(CommitteeLost("gone"))
+    world.record(CampaignResumed(2))
+    assert any(isinstance(c, StartTraining) for c in world.open)
+    assert not any(isinstance(c, StartExploring | StartScoring) for c in world.open)
+    while not world.states[-1].ended:
+        world.record(world.answer(world.open.pop(0)))
+    assert world.states[-1].phase == "finished"
+    assert world.states[-1].n_done >= done

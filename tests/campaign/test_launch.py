@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alflow.campaign.events import Event, LabelDone
 from alflow.campaign.export import export_labels
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
-from alflow.domain import Structure
+from alflow.domain import Evaluation, Level, Structure
 from alflow.errors import ConfigError, StoreError
 from alflow.reference import Morse, MorseMolecule
 
@@ -66,3 +67,61 @@ def test_an_export_holds_one_campaign(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="other"):
         export_labels(config.database, None, tmp_path / "all.xyz")
     assert export_labels(config.database, "other", tmp_path / "one.xyz") == 14
+
+
+class AtGeneration:
+    """An observer that ends the orchestrator when so many committees have been trained."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+
+    def seen(self, state: State, event: Event | None) -> None:
+        if state.generation >= self.generation:
+            raise Interrupted
+
+
+def test_lost_and_altered_weights_are_trained_again_from_the_labels(tmp_path: Path) -> None:
+    """The labels are what was paid for; no damage to a weight file can end a campaign."""
+    config = toy(tmp_path)
+    with pytest.raises(Interrupted):
+        run_campaign(config, observers=[AtGeneration(1)])
+    (weights,) = (tmp_path / "toy.alflow" / "weights").iterdir()
+    weights.unlink()
+    with pytest.raises(Interrupted):
+        resume_campaign(config.database, observers=[AtGeneration(2)])
+    for weights in (tmp_path / "toy.alflow" / "weights").iterdir():
+        weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    ended = resume_campaign(config.database)
+    assert ended.state.phase == "finished"
+    kinds = [kind for (kind,) in rows(config.database, "SELECT kind FROM events ORDER BY seq")]
+    assert kinds.count("committee_lost") == 2
+    assert ended.committee is not None
+    assert ended.committee.is_file()
+
+
+def test_an_export_never_overwrites_its_database(tmp_path: Path) -> None:
+    config = toy(tmp_path)
+    with pytest.raises(Interrupted):
+        run_campaign(config, observers=[After(5)])
+    before = rows(config.database, "SELECT count(*) FROM labels")
+    with pytest.raises(ConfigError, match="the database itself"):
+        export_labels(config.database, None, Path(config.database))
+    assert rows(config.database, "SELECT count(*) FROM labels") == before
+
+
+class OneForceForAll:
+    """A reference that forgets two atoms."""
+
+    level = Level("forgetful", {})
+
+    def evaluate(self, structure: Structure) -> Evaluation:
+        return Evaluation(0.0, np.zeros((1, 3)))
+
+
+def test_forces_of_the_wrong_number_of_atoms_are_never_committed(tmp_path: Path) -> None:
+    """They would be broadcast to all atoms and learnt; the campaign pauses and says what was expected."""
+    config = toy(tmp_path)
+    ended = run_campaign(config, OneForceForAll())
+    assert ended.state.phase == "failed"
+    assert "forces of shape (3, 3)" in ended.state.reason
+    assert rows(config.database, "SELECT count(*) FROM labels") == [(0,)]

@@ -42,6 +42,7 @@ class Springs:
         return len(self.constants)
 
     def predict(self, batch: Batch, stress: bool = False) -> Prediction:
+        batch = batch.to(dtype=self.dtype)
         width = batch.positions.shape[1]
         lengths = torch.zeros((batch.n_structures, width, width), dtype=self.dtype)
         for row, n in enumerate(batch.n_atoms.tolist()):

@@ -18,8 +18,8 @@ WATER = Structure.of("OHH", WATER_ANG)
 MOLECULE = MorseMolecule.around(WATER)
 FAULTS = {
     "unconverged": ("SCF_FAIL", 1, "did not converge"),
-    "endless": ("TIMEOUT", 2, "not done after 5 s"),
-    "greedy": ("OOM", 2, "allowed are 300 MB"),
+    "endless": ("TIMEOUT", 2, "not done after"),
+    "greedy": ("OOM", 2, "of memory; allowed are"),
     "segfault": ("CRASH", 2, "SIGSEGV"),
     "exit": ("CRASH", 2, "exit status 3"),
     "not-finite": ("NON_FINITE", 1, "nan"),
@@ -77,10 +77,13 @@ def test_every_failure_is_recorded_with_its_class(survived: tuple[Path, dict[str
 
 def test_what_a_failed_label_cost_is_recorded(survived: tuple[Path, dict[str, str]]) -> None:
     database, _ = survived
-    greedy = rows(database, "SELECT peak_memory_mb FROM executions WHERE failure_kind = 'OOM'")
-    assert all(300 < peak < 600 for (peak,) in greedy)  # looked at every 0.1 s, during which it takes 100 MB
-    endless = rows(database, "SELECT wall_s FROM executions WHERE failure_kind = 'TIMEOUT'")
-    assert all(5.0 <= wall < 11.0 for (wall,) in endless)  # the end of the process tree may take five seconds
+    # The second attempt may have twice as much as the first.
+    greedy = rows(database, "SELECT attempt, peak_memory_mb FROM executions WHERE failure_kind = 'OOM'")
+    assert {attempt for attempt, _ in greedy} == {1, 2}
+    assert all(300 * n < peak < 300 * n + 300 for n, peak in greedy)  # looked at every 0.1 s: it takes 100 MB then
+    endless = rows(database, "SELECT attempt, wall_s FROM executions WHERE failure_kind = 'TIMEOUT'")
+    assert {attempt for attempt, _ in endless} == {1, 2}
+    assert all(5.0 * n <= wall < 5.0 * n + 6.0 for n, wall in endless)  # the end of the tree may take five seconds
 
 
 def test_a_campaign_without_any_usable_label_fails_with_the_reason(tmp_path: Path) -> None:

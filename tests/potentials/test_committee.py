@@ -14,7 +14,15 @@ from alflow.potentials.hdnnp import network_energies
 from alflow.tensors import to_batch
 from alflow.tensors.neighbors import find_neighbors, neighbor_vectors
 from alflow.testing import check_potential
-from tests.potentials.committees import ETHANOL, WATER, argon_committee, crystal, ethanol_committee, rattled
+from tests.potentials.committees import (
+    ETHANOL,
+    WATER,
+    argon_committee,
+    crystal,
+    ethanol_committee,
+    fitted_committee,
+    rattled,
+)
 
 
 def _energies_by_autograd(committee: Committee, structure: Structure) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,3 +170,12 @@ def test_the_neighbor_table_of_a_molecule_is_never_built() -> None:
     neighbors = find_neighbors(batch, 5.0)
     assert neighbors.is_dense
     assert neighbor_vectors(batch, neighbors).shape == (1, 9, 9, 3)
+
+
+def test_a_molecule_far_from_the_origin_keeps_its_forces_in_single_precision() -> None:
+    """Absolute coordinates of a kilometer of ångströms would eat all the digits of float32."""
+    committee = fitted_committee().to(torch.float32)
+    here = committee.predict(to_batch([WATER])).forces
+    there = committee.predict(to_batch([WATER.with_positions(WATER.positions + 1e5)])).forces
+    # float64 holds 1e5 Å to 1.5e-11 Å; what is left is the rounding of float32 forces of some eV/Å
+    torch.testing.assert_close(there, here, atol=1e-4, rtol=1e-4)

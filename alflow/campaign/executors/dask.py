@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import time
 import traceback
 from collections import deque
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 from distributed.client import Future, FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker, NoValidWorkerError
 
 from alflow.campaign.executors.protocol import Completion
 from alflow.campaign.tasks import Task, run_task
+from alflow.errors import ConfigError
 
 __all__ = ["DaskExecutor"]
 
@@ -38,6 +40,16 @@ SETTINGS: dict[str, Any] = {
 handed to a worker that died in that instant is given back as lost after the third of these times."""
 
 HEAL_AFTER_S = 10.0
+
+
+class DeafToInterrupts(WorkerPlugin):
+    """Ctrl-C in a terminal reaches every process there; only the orchestrator may answer it."""
+
+    name = "deaf-to-interrupts"
+
+    def setup(self, worker: object) -> None:
+        """Ignore the signal from now on."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class DaskExecutor:
@@ -69,6 +81,13 @@ class DaskExecutor:
                 memory_limit=0,
             )
             self._client = Client(self._cluster)
+            self._client.register_plugin(DeafToInterrupts())
+        except RuntimeError as error:
+            self._restore()
+            raise ConfigError(
+                "Dask's workers could not be started. They import the script that starts a campaign, so it must call "
+                f"run() under: if __name__ == '__main__': ({error})"
+            ) from error
         except BaseException:
             self._restore()
             raise
