@@ -61,7 +61,7 @@ def describe_error(state: State) -> str:
     mae = state.error.get("audit_force_mae_ev_ang")
     if mae is None:
         held_out = state.error.get("validation_force_mae_ev_ang")
-        return "–" if held_out is None else f"{milli(held_out)} meV/Å (validation)"
+        return "force error not known yet" if held_out is None else f"{milli(held_out)} meV/Å (validation)"
     low, high = (state.error.get(f"audit_force_mae_{side}_ev_ang") for side in ("lower", "upper"))
     interval = "" if low is None or high is None else f" [{milli(low)}, {milli(high)}]"
     return f"{milli(mae)}{interval} meV/Å (audit, {state.error.get('n_audit', 0):.0f} frames)"
