@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup campaign test check clean
+.PHONY: setup campaign test check bench clean
 
 setup: $(VENV)/installed
 
@@ -24,6 +24,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_migrations.py
+
+# On an otherwise idle machine; the record of each benchmark lies in benchmarks/results/.
+bench: setup
+	$(BIN)/python benchmarks/committee.py --quick --json benchmarks/results/committee.json
+	$(BIN)/python benchmarks/training.py --quick --json benchmarks/results/training.json
+	$(BIN)/python benchmarks/accuracy.py --quick --json benchmarks/results/accuracy.json
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

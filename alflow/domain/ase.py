@@ -144,6 +144,7 @@ class SurfaceCalculator(Calculator):
             ("energy_std", "energy_std_ev"),
             ("forces_std", "forces_std_ev_ang"),
             ("disagreement", "disagreement_ev_ang"),
+            ("extrapolation", "extrapolation"),
         )
         for name, key in reported:
             if key in evaluation.diagnostics:

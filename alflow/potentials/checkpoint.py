@@ -2,6 +2,10 @@
 
 The format is safetensors; one metadata entry, ``alflow``, holds JSON with the format's name and version, the model
 configuration and the elements. A version is never reused: a reader refuses what it does not know.
+
+Version 1 (alflow 0.1 before trained hidden layers): one hidden layer, ``hidden`` of shape (element, component, member,
+unit), its width an integer in the configuration. Version 2: any number of layers, ``hidden.k`` of shape (element,
+member, input, unit); ``low`` and ``high``, the range of the components over the training set.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ __all__ = ["FORMAT", "VERSION", "Checkpoint", "read_checkpoint", "write_checkpoi
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 FORMAT: Final = "alflow-committee"
-VERSION: Final = 1
+VERSION: Final = 2
 
-_TENSORS: Final = {"center", "projection", "hidden", "bias", "output", "linear", "atomic_energies"}
+_TENSORS: Final = {"center", "projection", "output", "linear", "atomic_energies"}
+_LAYER_TENSORS: Final = ("hidden", "bias")
+_RANGE: Final = {"low", "high"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +113,31 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
             f"Weight file {path} is damaged: {error}. Restore it from a copy, or train again."
         ) from error
     description = _description(path, metadata)
+    if description["version"] == 1:
+        description, tensors = _from_version_1(path, description, tensors)
     try:
         model = ModelConfig.model_validate(description["model"])
         elements = tuple(int(number) for number in description["elements"])
         view_labels = int(description["view_labels"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise CheckpointError(f"Weight file {path} describes no committee: {error}.") from error
-    if set(tensors) != _TENSORS:
-        raise CheckpointError(f"Weight file {path} should hold {sorted(_TENSORS)}; found {sorted(tensors)}.")
+    expected = _TENSORS | {f"{name}.{k}" for name in _LAYER_TENSORS for k in range(len(model.hidden))}
+    if set(tensors) not in (expected, expected | _RANGE):
+        raise CheckpointError(f"Weight file {path} should hold {sorted(expected)}; found {sorted(tensors)}.")
     return Checkpoint(model, elements, view_labels, tensors)
+
+
+def _from_version_1(
+    path: Path, description: dict[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        model = {**description["model"], "hidden": [description["model"]["hidden"]]}
+        renamed = dict(tensors)
+        renamed["hidden.0"] = renamed.pop("hidden").permute(0, 2, 1, 3).contiguous()
+        renamed["bias.0"] = renamed.pop("bias")
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"Weight file {path} describes no committee of version 1: {error}.") from error
+    return {**description, "model": model}, renamed
 
 
 def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -126,9 +148,9 @@ def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         raise CheckpointError(
             f"Weight file {path} is a safetensors file, but not one of alflow's: it has no description."
         ) from error
-    if kind != FORMAT or version != VERSION:
+    if kind != FORMAT or version not in (1, VERSION):
         raise CheckpointError(
-            f"Weight file {path} is {kind!r} version {version!r}; this alflow reads {FORMAT!r} version {VERSION}. "
-            "Use the alflow that wrote it, or train again from the stored labels."
+            f"Weight file {path} is {kind!r} version {version!r}; this alflow reads {FORMAT!r} up to version "
+            f"{VERSION}. Use the alflow that wrote it, or train again from the stored labels."
         )
     return dict(description)

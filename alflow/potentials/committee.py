@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,17 @@ from alflow.domain.elements import SYMBOLS
 from alflow.domain.learning_config import ModelConfig
 from alflow.domain.structure import FloatArray
 from alflow.errors import InputError
+from alflow.potentials.acsf import classical_functions
 from alflow.potentials.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from alflow.potentials.descriptors import Environment, RadialBasis, SymmetryFunctions
-from alflow.potentials.hdnnp import NetworkWeights, network_energies
-from alflow.potentials.repulsion import repulsion
+from alflow.potentials.compiled import CompiledCommittee
+from alflow.potentials.descriptors import Descriptors, RadialBasis, SymmetryFunctions
+from alflow.potentials.extrapolation import DescriptorRange, Extrapolation, extrapolation
+from alflow.potentials.hdnnp import NetworkWeights, fold, network_energies
+from alflow.potentials.repulsion import longest_reach, repulsion
+from alflow.potentials.species import species_of
 from alflow.tensors import Batch, Prediction, as_surface, to_batch
 from alflow.tensors.derivatives import forces_from_pairs, stress_from_pairs
-from alflow.tensors.neighbors import Neighbors, find_neighbors, neighbor_vectors
+from alflow.tensors.neighbors import Neighbors, find_neighbors, lost_structures, neighbor_vectors
 
 __all__ = ["Committee", "Surroundings", "load_committee", "symmetry_functions"]
 
@@ -28,12 +33,14 @@ _ANGULAR_DAMPING = 0.5
 _RADIAL_DAMPING = 1.0
 
 
-def symmetry_functions(model: ModelConfig, n_elements: int) -> SymmetryFunctions:
+def symmetry_functions(model: ModelConfig, n_elements: int) -> Descriptors:
     """The symmetry functions a configuration describes, for a number of elements."""
+    if model.symmetry_functions == "classical":
+        return classical_functions(n_elements, model.cutoff_ang, model.angular_radius)
     return SymmetryFunctions(
         n_elements,
         RadialBasis(model.radial_functions, model.cutoff_ang, _RADIAL_DAMPING),
-        RadialBasis(model.angular_functions, model.angular_cutoff_ang, _ANGULAR_DAMPING),
+        RadialBasis(model.angular_functions, model.angular_radius, _ANGULAR_DAMPING),
         model.angular_degree,
     )
 
@@ -54,17 +61,17 @@ class Surroundings:
     vectors: torch.Tensor
     species: torch.Tensor
     features: torch.Tensor
-    environment: Environment
+    environment: Any
 
     @classmethod
-    def of(cls, batch: Batch, functions: SymmetryFunctions, elements: tuple[int, ...]) -> Surroundings:
+    def of(cls, batch: Batch, functions: Descriptors, elements: tuple[int, ...]) -> Surroundings:
         """Find the neighbors in a batch and evaluate the symmetry functions.
 
         Raises:
             InputError: The batch holds an element that is not among ``elements``.
         """
-        species = _species(batch.numbers, elements)
-        neighbors = find_neighbors(batch, functions.radial.cutoff)
+        species = species_of(batch.numbers, elements)
+        neighbors = find_neighbors(batch, max(functions.cutoff, longest_reach(elements)))
         vectors = neighbor_vectors(batch, neighbors)
         near = torch.where(neighbors.mask, _of_neighbors(species, neighbors), -1)
         one_hot = (near[..., None] == torch.arange(len(elements), device=near.device)).to(vectors.dtype)
@@ -87,6 +94,7 @@ class Committee:
         weights: All weights, in the floating-point type the committee computes in.
         atomic_energies: Energy of each element's atoms, eV, float64, shape (member, element).
         view_labels: Number of labels that fixed the projection of the symmetry functions.
+        trained_range: Range of the components over the training set; None in a file of version 1.
     """
 
     model: ModelConfig
@@ -94,6 +102,7 @@ class Committee:
     weights: NetworkWeights
     atomic_energies: torch.Tensor
     view_labels: int
+    trained_range: DescriptorRange | None = None
 
     @property
     def n_members(self) -> int:
@@ -111,7 +120,7 @@ class Committee:
         return tuple(SYMBOLS[number] for number in self.elements)
 
     @cached_property
-    def functions(self) -> SymmetryFunctions:
+    def functions(self) -> Descriptors:
         """Its symmetry functions."""
         return symmetry_functions(self.model, len(self.elements))
 
@@ -119,12 +128,28 @@ class Committee:
         """The same committee computing in another floating-point type; atomic energies stay float64."""
         return replace(self, weights=self.weights.to(dtype))
 
-    @torch.no_grad()
+    @cached_property
+    def compiled(self) -> CompiledCommittee | None:
+        """Its weights laid out for the compiled kernels; None where there is no kernel for its descriptors."""
+        if not isinstance(self.functions, SymmetryFunctions) or self.weights.center.device.type != "cpu":
+            return None
+        return CompiledCommittee(
+            self.functions, self.elements, fold(self.weights), self.atomic_energies, self.model.repulsion
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only what was given: everything else is made again where it is needed."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def predict(self, batch: Batch, stress: bool = False) -> Prediction:
         """Evaluate every member on every structure in one pass.
 
         Symmetry functions are computed once, the networks of all members run as one batched product, and one backward
-        pass through the geometry carries all members' gradients to exact forces.
+        pass through the geometry carries all members' gradients to exact forces. On the CPU this is done by compiled
+        kernels, which keep the pair list of the last batch of each thread; elsewhere, and where torch is to
+        differentiate further, by :meth:`predict_pure`. The numbers are the same to rounding.
+
+        A structure with a position that is not a finite number gets NaN throughout.
 
         Args:
             batch: The structures, in any floating-point type.
@@ -132,6 +157,22 @@ class Committee:
 
         Returns:
             Energies (float64: total energies have more digits than float32 holds), forces and stress.
+
+        Raises:
+            InputError: An element the committee was not trained on.
+        """
+        differentiated = torch.is_grad_enabled() and (batch.positions.requires_grad or batch.cells.requires_grad)
+        if self.compiled is None or batch.numbers.device.type != "cpu" or differentiated:
+            return self.predict_pure(batch, stress)
+        with torch.no_grad():
+            return self.compiled.predict(batch, stress)
+
+    def predict_pure(self, batch: Batch, stress: bool = False) -> Prediction:
+        """Evaluate like :meth:`predict`, with nothing but torch: on any device, and differentiable.
+
+        Args:
+            batch: The structures, in any floating-point type.
+            stress: Whether to evaluate the stress too.
 
         Raises:
             InputError: An element the committee was not trained on.
@@ -148,24 +189,56 @@ class Committee:
             energy, push = repulsion_of(batch, seen)
             total = total + energy.to(torch.float64)
             gradient = gradient + push
-        return Prediction(
-            total,
-            forces_from_pairs(gradient, seen.neighbors),
-            stress_from_pairs(gradient, seen.vectors, batch) if stress else None,
-        )
+        forces = forces_from_pairs(gradient, seen.neighbors)
+        tensor = stress_from_pairs(gradient, seen.vectors, batch) if stress else None
+        lost = lost_structures(batch)
+        if bool(lost.any()):
+            total = total.masked_fill(lost, torch.nan)
+            forces = forces.masked_fill((lost[:, None] & batch.mask)[..., None], torch.nan)
+            tensor = None if tensor is None else tensor.masked_fill(lost[:, None, None], torch.nan)
+        return Prediction(total, forces, tensor)
 
     def evaluate(self, structure: Structure) -> Evaluation:
-        """Evaluate one structure: mean energy, forces and stress, with the spread of the members as diagnostics."""
-        return as_surface(self).evaluate(structure)
+        """Evaluate one structure.
+
+        Returns:
+            Mean energy, forces and stress; as diagnostics the spread of the members and, as ``extrapolation``, how far
+            the structure lies outside of the training data, see :meth:`extrapolation`.
+        """
+        found = as_surface(self).evaluate(structure)
+        if self.trained_range is None:
+            return found
+        excursion = float(self.extrapolation(to_batch([structure], self.dtype)).frames[0])
+        return replace(found, diagnostics={**found.diagnostics, "extrapolation": excursion})
+
+    def extrapolation(self, batch: Batch) -> Extrapolation:
+        """Measure how far the components of every atom lie outside of their range over the training set.
+
+        Args:
+            batch: The structures.
+
+        Raises:
+            InputError: An element the committee was not trained on, or a committee that does not know its range.
+        """
+        if self.trained_range is None:
+            raise InputError("This committee's file is older than the range of its training data; train it again.")
+        components, species = self._components(batch)
+        return extrapolation(self.trained_range, components, species)
 
     def descriptors(self, structure: Structure) -> FloatArray:
         """What the networks see of each atom: scaled principal components, shape (atom, component)."""
-        batch = to_batch([structure], self.dtype)
+        components, _ = self._components(to_batch([structure], self.dtype))
+        return np.asarray(components[0].to(torch.float64).numpy())
+
+    def _components(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Components, shape (structure, atom, component), and species of all atoms."""
+        batch = near_origin(batch).to(dtype=self.dtype)
         seen = Surroundings.of(batch, self.functions, self.elements)
-        species = seen.species.reshape(-1)
-        centered = seen.features - self.weights.center[species]
-        components = torch.einsum("af,afk->ak", centered, self.weights.projection[species])
-        return np.asarray(components.to(torch.float64).numpy())
+        components = seen.features.new_zeros((seen.species.numel(), self.weights.projection.shape[2]))
+        for e, (center, projection) in enumerate(zip(self.weights.center, self.weights.projection, strict=True)):
+            atoms = (seen.species.reshape(-1) == e).nonzero()[:, 0]
+            components[atoms] = (seen.features[atoms] - center) @ projection
+        return components.reshape(*seen.species.shape, -1), seen.species
 
     def save(self, path: str | Path) -> str:
         """Write the committee to a file, whole or not at all.
@@ -174,6 +247,8 @@ class Committee:
             SHA-256 of the file, 64 hexadecimal characters.
         """
         tensors = {**self.weights.to(torch.float64).tensors(), "atomic_energies": self.atomic_energies}
+        if self.trained_range is not None:
+            tensors |= {"low": self.trained_range.low, "high": self.trained_range.high}
         return write_checkpoint(Path(path), Checkpoint(self.model, self.elements, self.view_labels, tensors))
 
     def _counts(self, species: torch.Tensor) -> torch.Tensor:
@@ -203,8 +278,9 @@ def load_committee(path: str | Path, sha256: str | None = None, dtype: torch.dty
     stored = read_checkpoint(Path(path), sha256)
     tensors = dict(stored.tensors)
     atomic_energies = tensors.pop("atomic_energies")
-    weights = NetworkWeights(**tensors).to(dtype)
-    return Committee(stored.model, stored.elements, weights, atomic_energies, stored.view_labels)
+    known = DescriptorRange(tensors.pop("low"), tensors.pop("high")) if "low" in tensors else None
+    weights = NetworkWeights.of(tensors).to(dtype)
+    return Committee(stored.model, stored.elements, weights, atomic_energies, stored.view_labels, known)
 
 
 def repulsion_of(batch: Batch, seen: Surroundings) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,21 +294,6 @@ def repulsion_of(batch: Batch, seen: Surroundings) -> tuple[torch.Tensor, torch.
         others.reshape(-1, n_slots),
     )
     return energy.reshape(batch.numbers.shape).sum(dim=-1), gradient.reshape(seen.vectors.shape)
-
-
-def _species(numbers: torch.Tensor, elements: tuple[int, ...]) -> torch.Tensor:
-    table = torch.full((len(SYMBOLS),), -2, dtype=torch.int64, device=numbers.device)
-    table[0] = -1
-    table[list(elements)] = torch.arange(len(elements), device=numbers.device)
-    species = table[numbers]
-    if bool((species == -2).any()):
-        unknown = sorted(set(numbers[species == -2].tolist()))
-        names = ", ".join(SYMBOLS[number] for number in unknown)
-        known = ", ".join(SYMBOLS[number] for number in elements)
-        raise InputError(
-            f"This committee was trained on {known}; found {names}. Add labels that contain {names} and train again."
-        )
-    return species
 
 
 def _of_neighbors(per_atom: torch.Tensor, neighbors: Neighbors) -> torch.Tensor:

@@ -19,15 +19,46 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 
 from alflow.potentials.harmonics import spherical_harmonics
 
-__all__ = ["Environment", "RadialBasis", "SymmetryFunctions"]
+__all__ = ["Descriptors", "Environment", "RadialBasis", "SymmetryFunctions"]
 
 _NEAREST_ANG = 0.9
 """Center of the innermost Gaussian, Å; closer pairs are the repulsion's business."""
+
+
+class Descriptors(Protocol):
+    """What turns the neighborhood of an atom into numbers, and gradients of these back into gradients on pairs.
+
+    An environment is whatever :meth:`forward` wants to hand on to the others; its ``select(atoms)`` gives that of some
+    of the atoms. Argument shapes are those of :class:`SymmetryFunctions`.
+    """
+
+    @property
+    def n_features(self) -> int:
+        """Number of descriptors of an atom."""
+        ...
+
+    @property
+    def cutoff(self) -> float:
+        """Distance beyond which no neighbor is seen, Å."""
+        ...
+
+    def forward(self, vectors: torch.Tensor, mask: torch.Tensor, elements: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Descriptors of all atoms, and their environment."""
+        ...
+
+    def backward(self, cotangents: torch.Tensor, environment: Any) -> torch.Tensor:
+        """Gradient on every pair vector, for all members at once."""
+        ...
+
+    def slopes(self, directions: torch.Tensor, environment: Any) -> torch.Tensor:
+        """Derivatives of many linear combinations of the descriptors."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -107,6 +138,11 @@ class SymmetryFunctions:
     max_degree: int
 
     @property
+    def cutoff(self) -> float:
+        """Distance beyond which no neighbor is seen, Å."""
+        return self.radial.cutoff
+
+    @property
     def n_channels(self) -> int:
         """Number of channels c = (element, n) of the moments."""
         return self.n_elements * self.angular.size
@@ -183,6 +219,46 @@ class SymmetryFunctions:
         by_direction = torch.matmul(environment.angular_value[..., None, :], per_pair)
         across = torch.matmul(by_direction, environment.harmonics_gradient.transpose(-1, -2))[..., 0, :]
         return along[..., None] * environment.directions + across
+
+    def slopes(self, directions: torch.Tensor, environment: Environment) -> torch.Tensor:
+        """Derivatives of many linear combinations of the symmetry functions, for training.
+
+        The same as :meth:`backward` with every combination as a member, arranged for hundreds of them: the derivatives
+        of the moments with respect to the pair vectors are set up once and multiplied as matrices.
+
+        Args:
+            directions: Coefficients of each combination x, shape (feature, combination).
+            environment: What :meth:`forward` returned.
+
+        Returns:
+            ∂x/∂r_ij, shape (atom, combination, neighbor · 3).
+        """
+        one_hot = environment.elements
+        n_atoms, n_slots, _ = one_hot.shape
+        n_radial = self.n_elements * self.radial.size
+        along = environment.directions
+        radial = torch.einsum("aje,ajn,ajx->aenjx", one_hot, environment.radial_slope, along)
+        slopes = torch.matmul(directions[:n_radial].T, radial.reshape(n_atoms, n_radial, n_slots * 3))
+        gradient = environment.harmonics_gradient.transpose(-1, -2)
+        per_pair = torch.einsum("ajn,ajh,ajx->ajnhx", environment.angular_slope, environment.harmonics, along)
+        per_pair = per_pair + environment.angular_value[..., None, None] * gradient[:, :, None]
+        per_pair = torch.einsum("aje,ajnhx->aenhjx", one_hot, per_pair)
+        moments = self._moment_slopes(directions[n_radial:], environment.moments)
+        return slopes + torch.bmm(moments, per_pair.reshape(n_atoms, -1, n_slots * 3))
+
+    def _moment_slopes(self, directions: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
+        """∂x/∂A_c,lm of every combination, shape (atom, combination, channel · lm)."""
+        n_atoms, n_combinations = len(moments), directions.shape[1]
+        n_pairs = self.n_channels * (self.n_channels + 1) // 2
+        back = self._triangle[1].to(directions.device)
+        twice = 1.0 + torch.eye(self.n_channels, dtype=directions.dtype, device=directions.device).reshape(-1, 1)
+        parts = []
+        for degree in range(self.max_degree + 1):
+            matrix = directions[degree * n_pairs : (degree + 1) * n_pairs][back] * twice
+            matrix = matrix.T.reshape(-1, self.n_channels)
+            columns = moments[..., degree**2 : (degree + 1) ** 2].transpose(0, 1).reshape(self.n_channels, -1)
+            parts.append((matrix @ columns).reshape(n_combinations, self.n_channels, n_atoms, -1))
+        return torch.cat(parts, dim=-1).permute(2, 0, 1, 3).reshape(n_atoms, n_combinations, -1)
 
     def _moment_gradient(self, cotangents: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
         """∂E_m/∂A_c,lm = Σ_c' (1 + δ_cc') ∂E_m/∂G_cc'l A_c',lm, shape (member, atom, channel, lm)."""

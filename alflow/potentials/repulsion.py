@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
 import torch
 
 from alflow.domain.elements import COVALENT_RADII_ANG
+from alflow.domain.structure import FloatArray
 from alflow.units import ANG_PER_BOHR, EV_PER_HARTREE
 
-__all__ = ["repulsion"]
+__all__ = ["longest_reach", "repulsion", "repulsion_terms"]
 
 _COULOMB_EV_ANG: Final = EV_PER_HARTREE * ANG_PER_BOHR
 _REACH: Final = 0.75
@@ -62,3 +64,25 @@ def repulsion(
     energy = strength * screening * switch
     slope = strength * (screening_slope * switch + screening * switch_slope) - energy / distances
     return energy.sum(dim=-1), (slope / distances)[..., None] * safe
+
+
+def longest_reach(elements: tuple[int, ...]) -> float:
+    """Distance beyond which no pair of these elements repels, Å."""
+    return 2.0 * _REACH * max(COVALENT_RADII_ANG[number] for number in elements)
+
+
+def repulsion_terms(elements: tuple[int, ...]) -> FloatArray:
+    """What the repulsion of each pair of elements is made of, for the compiled path.
+
+    Returns:
+        Reach s_ij (Å), screening length a_ij (Å), ½ k Z_i Z_j (eV·Å), and amplitude and decay of each term of φ, shape
+        (element, element, 3 + 2 · terms).
+    """
+    charges = np.array(elements, dtype=np.float64)
+    radii = np.array([COVALENT_RADII_ANG[number] for number in elements])
+    terms = np.zeros((len(elements), len(elements), 3 + 2 * len(_AMPLITUDES)))
+    terms[..., 0] = _REACH * (radii[:, None] + radii)
+    terms[..., 1] = 0.88534 * ANG_PER_BOHR / (charges[:, None] ** 0.23 + charges**0.23)
+    terms[..., 2] = 0.5 * _COULOMB_EV_ANG * charges[:, None] * charges
+    terms[..., 3::2], terms[..., 4::2] = _AMPLITUDES, _DECAYS
+    return terms

@@ -14,7 +14,7 @@ import torch
 from alflow.tensors.batch import Batch
 from alflow.tensors.neighbors import Neighbors
 
-__all__ = ["forces_from_pairs", "stress_from_pairs"]
+__all__ = ["atomic_virials", "forces_from_pairs", "stress_from_pairs"]
 
 
 def forces_from_pairs(gradient: torch.Tensor, neighbors: Neighbors) -> torch.Tensor:
@@ -53,3 +53,22 @@ def stress_from_pairs(gradient: torch.Tensor, vectors: torch.Tensor, batch: Batc
     periodic = batch.pbc.any(dim=1)
     volume = torch.where(periodic, torch.linalg.det(batch.cells).abs(), torch.ones_like(batch.cells[:, 0, 0]))
     return torch.where(periodic[:, None, None], virial / volume[:, None, None], torch.zeros_like(virial))
+
+
+def atomic_virials(gradient: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Share of each atom's environment in stress times volume.
+
+    W_i = Σ_j r_ij ⊗ g_ij, so that Σ_i W_i = +V σ: positive under tension, like the stress, and defined for molecules
+    too. Authors who call −V σ the virial have the other sign. The energy of an environment does not change when it is
+    turned, hence each W_i is symmetric. Shares are by the atom whose energy is strained; the heat current needs them
+    by the atom that moves, Σ_j r_ji ⊗ g_ji (Fan et al., Phys. Rev. B 92, 094301 (2015)), with the same sum.
+
+    Args:
+        gradient: ∂E/∂r_ij, eV/Å, shape (member, structure, atom, neighbor, 3); zero where the mask is False.
+        vectors: r_ij, Å, shape (structure, atom, neighbor, 3).
+
+    Returns:
+        Atomic virials, eV, shape (member, structure, atom, 3, 3).
+    """
+    virial = torch.einsum("sajx,msajy->msaxy", vectors, gradient)
+    return 0.5 * (virial + virial.transpose(-1, -2))

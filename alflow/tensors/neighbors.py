@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from vesin import NeighborList
 
 from alflow.tensors.batch import Batch
+from alflow.tensors.pairs import is_somewhere, near_pairs
 
-__all__ = ["Neighbors", "find_neighbors", "neighbor_vectors"]
+__all__ = ["Neighbors", "find_neighbors", "lost_structures", "neighbor_vectors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,19 +78,17 @@ def _listed_pairs(batch: Batch, cutoff: float) -> Neighbors:
     positions = batch.positions.detach().to("cpu", torch.float64).numpy()
     cells = batch.cells.detach().to("cpu", torch.float64).numpy()
     pbc = batch.pbc.cpu().numpy()
-    lists = [
-        _pairs_of_one(positions[s, numbers[s] > 0], cells[s], pbc[s], cutoff, np.flatnonzero(numbers[s] > 0))
-        for s in range(n_structures)
-    ]
-    counts = [np.bincount(first, minlength=n_atoms) for first, _, _ in lists]
-    n_slots = max(1, max(int(c.max()) for c in counts))
+    lists = [near_pairs(numbers[s], positions[s], cells[s], pbc[s], cutoff) for s in range(n_structures)]
+    n_slots = max(1, max(int(np.diff(rows.starts).max()) for rows in lists))
     index = np.zeros((n_structures, n_atoms, n_slots), dtype=np.int64)
     images = np.zeros((n_structures, n_atoms, n_slots, 3), dtype=np.int64)
     mask = np.zeros((n_structures, n_atoms, n_slots), dtype=bool)
-    for s, (first, second, image) in enumerate(lists):
-        slot = np.arange(len(first)) - (np.cumsum(counts[s]) - counts[s])[first]
-        index[s, first, slot] = second
-        images[s, first, slot] = image
+    for s, rows in enumerate(lists):
+        lengths = np.diff(rows.starts)
+        first = np.repeat(np.arange(n_atoms), lengths)
+        slot = np.arange(len(first)) - np.repeat(rows.starts[:-1], lengths)
+        index[s, first, slot] = rows.other
+        images[s, first, slot] = rows.images[rows.shift]
         mask[s, first, slot] = True
     device = batch.numbers.device
     return Neighbors(
@@ -101,20 +98,14 @@ def _listed_pairs(batch: Batch, cutoff: float) -> Neighbors:
     )
 
 
-def _pairs_of_one(
-    positions: npt.NDArray[np.float64],
-    cell: npt.NDArray[np.float64],
-    pbc: npt.NDArray[np.bool_],
-    cutoff: float,
-    atoms: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs of one structure in the order of (first, second, image), as atom indices of the padded batch."""
-    finder = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
-    first, second, image = finder.compute(positions, cell, pbc, quantities="ijS")
-    image = np.asarray(image).astype(np.int64).reshape(-1, 3)
-    order = np.lexsort((image[:, 2], image[:, 1], image[:, 0], second, first))
-    return (
-        atoms[np.asarray(first)[order].astype(np.int64)],
-        atoms[np.asarray(second)[order].astype(np.int64)],
-        image[order],
-    )
+def lost_structures(batch: Batch) -> torch.Tensor:
+    """True for structures with an atom that is nowhere: not at a finite position, or absurdly many cells away.
+
+    Returns:
+        Shape (structure,); these structures have no pairs, or none that mean anything.
+    """
+    positions = batch.positions.detach().to("cpu", torch.float64).numpy()
+    cells = batch.cells.detach().to("cpu", torch.float64).numpy()
+    pbc = batch.pbc.cpu().numpy()
+    lost = [not is_somewhere(*structure) for structure in zip(positions, cells, pbc, strict=True)]
+    return torch.tensor(lost, device=batch.numbers.device)

@@ -9,6 +9,7 @@ import torch
 
 from alflow.domain import Evaluation, Structure
 from alflow.tensors.batch import Batch, to_batch
+from alflow.tensors.spread import largest_deviations, largest_differences
 
 __all__ = ["Potential", "PotentialSurface", "Prediction", "as_surface"]
 
@@ -39,12 +40,21 @@ class Prediction:
         """Mean forces over members, eV/Å, shape (structure, atom, 3)."""
         return self.forces.mean(dim=0)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the compiled functions may read the forces."""
+        return self.forces.device.type == "cpu" and not self.forces.requires_grad
+
     def atom_disagreement(self) -> torch.Tensor:
         """Largest force difference between any two members on each atom.
 
         dᵢ = maxₘₙ |Fₘᵢ − Fₙᵢ|, eV/Å, shape (structure, atom). Zero for a single member.
         """
         n_members = self.forces.shape[0]
+        if self._is_plain:
+            largest = torch.empty(self.forces.shape[1:3], dtype=self.forces.dtype)
+            largest_differences(self.forces.contiguous().view(n_members, -1, 3).numpy(), largest.view(-1).numpy())
+            return largest
         worst = torch.zeros(self.forces.shape[1:3], dtype=self.forces.dtype, device=self.forces.device)
         for m in range(1, n_members):
             difference = (self.forces[m] - self.forces[:m]).square().sum(dim=-1).amax(dim=0)
@@ -61,6 +71,10 @@ class Prediction:
         σ = maxᵢ √(Σₘ |Fₘᵢ − F̄ᵢ|² / (M − 1)), eV/Å, shape (structure,). Zero for a single member.
         """
         n_members = self.forces.shape[0]
+        if self._is_plain:
+            largest = torch.empty(self.forces.shape[1], dtype=self.forces.dtype)
+            largest_deviations(self.forces.contiguous().numpy(), largest.numpy())
+            return largest
         squares = (self.forces - self.mean_forces).square().sum(dim=(0, 3))
         return (squares / max(1, n_members - 1)).sqrt().amax(dim=1)
 

@@ -1,31 +1,49 @@
-"""Fit a committee to labels."""
+"""Train a committee on labels."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from alflow.domain import Label
+from alflow.domain.elements import SYMBOLS
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.errors import InputError
 from alflow.potentials.baseline import composition_counts, fit_atomic_energies
 from alflow.potentials.committee import Committee, symmetry_functions
-from alflow.potentials.descriptors import SymmetryFunctions
+from alflow.potentials.extrapolation import DescriptorRange
 from alflow.potentials.hdnnp import NetworkWeights
 from alflow.tensors import to_batch
-from alflow.training.design import Chunk, HiddenLayer, chunks_of, output_weights, project
+from alflow.training.examples import Examples, View, prepared, surroundings_of
+from alflow.training.loop import Trained, n_steps, train
+from alflow.training.loss import frame_weights
 from alflow.training.metrics import error_summary, force_errors
 from alflow.training.normalization import fit_projection
-from alflow.training.ridge import choose_ridge, enough_to_judge, frame_weights, solve_members
 
 __all__ = ["Fit", "fit_committee"]
 
+_LOG = logging.getLogger(__name__)
+
 _OUTGROWN = 1.5
 """A view of the structures fixed by fewer labels than the training set has, divided by this, is fixed anew."""
+
+_SHIFTED_EV = 1.0
+"""Atomic energies that move further tell of labels of another kind; training then begins anew."""
+
+_BYTES = 4
+"""Size of a float32 number."""
+
+_LINEAR_SPREAD = 1e-3
+_OUTPUT_SPREAD = 0.3
+_INNER_BIAS_SPREAD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,136 +52,217 @@ class Fit:
 
     Attributes:
         committee: The committee, in float64.
-        metrics: Errors on training and validation labels, the penalty chosen and the time taken; unit in the key.
-            ``finite`` is 1.0 when every weight and every prediction is a finite number. Validation errors are absent
-            when there are no validation labels.
+        metrics: Errors on training and validation labels, the steps and the time taken; unit in the key. ``finite`` is
+            1.0 when every weight and every prediction is a finite number. Validation errors are absent when there are
+            no validation labels.
     """
 
     committee: Committee
     metrics: Mapping[str, float]
 
 
-@torch.no_grad()
 def fit_committee(
-    train: Sequence[Label],
+    train_labels: Sequence[Label],
     validation: Sequence[Label],
     model: ModelConfig,
     training: TrainingConfig,
     seed: int,
     start: Committee | None = None,
 ) -> Fit:
-    """Fit a committee to labels.
+    """Train a committee on labels.
 
-    Members differ by their hidden layers, drawn at random, and by the weights they give the labels. The same labels,
-    configuration, seed and start always give the same committee.
+    Members differ by their initial weights and by the weights they give the labels. The same labels, configuration,
+    seed and start always give the same committee on the same kind of machine.
 
     Args:
-        train: Labels to learn, all at one level of theory; four are enough to begin with. Structures may differ in
-            size and composition.
-        validation: Labels to measure the error on; may be empty.
+        train_labels: Labels to learn, all at one level of theory; four are enough to begin with. Structures may
+            differ in size and composition.
+        validation: Labels that choose the best weights and measure the error; may be empty.
         model: Form of the networks.
-        training: How to fit.
+        training: How to train.
         seed: Seed of all randomness.
-        start: Committee to go on from: its view of the structures and its hidden layers are kept where they still fit
-            the data, and only the output weights are solved again, for all labels.
+        start: Committee to go on from, as far as it still fits the data: its view of the structures is kept until the
+            labels have outgrown it, and its weights with it.
 
     Raises:
         InputError: No training labels.
     """
-    if not train:
+    if not train_labels:
         raise InputError("Training needs at least one label; found none. Label some structures first.")
     began = time.perf_counter()
-    elements = tuple(sorted({int(number) for label in train for number in label.structure.numbers}))
-    batch = to_batch([label.structure for label in train])
-    counts = composition_counts(batch.numbers.numpy(), elements)
-    energies = np.array([label.evaluation.energy for label in train])
-    atomic_energies = fit_atomic_energies(counts, energies)
-    functions = symmetry_functions(model, len(elements))
-    chunks = chunks_of(train, functions, elements, atomic_energies, model)
     generator = torch.Generator().manual_seed(seed)
-    kept = _kept_view(start, model, elements, len(train))
-    view = kept or _new_view(chunks, functions, elements, model, generator)
-    ridge = training.ridge
-    if ridge is None:
-        judged = [project(chunk, functions, view.center, view.projection) for chunk in enough_to_judge(chunks)]
-        ridge = choose_ridge(judged, view.layers, training, generator)
-    weights = [frame_weights(len(train), training.bootstrap, generator) for _ in view.layers]
-    projected = (project(chunk, functions, view.center, view.projection) for chunk in chunks)
-    solutions = solve_members(projected, view.layers, weights, ridge, training, generator)
-    solved = [output_weights(solution, layer) for solution, layer in zip(solutions, view.layers, strict=True)]
-    committee = _assemble(model, elements, view, solved, torch.as_tensor(atomic_energies))
-    metrics = _metrics(committee, train, validation)
-    metrics |= {"ridge": ridge, "warm_start": float(kept is not None), "fit_seconds": time.perf_counter() - began}
+    elements = tuple(sorted({int(number) for label in train_labels for number in label.structure.numbers}))
+    baseline = _baseline(train_labels, elements)
+    warm = start if start is not None and _still_fits(start, model, elements, baseline, len(train_labels)) else None
+    view = _view(train_labels, elements, baseline, model, warm, generator)
+    known = [label for label in validation if set(label.structure.numbers.tolist()) <= set(elements)]
+    unit, batches, seen = _batches(train_labels, view, training, generator)
+    _, judges, _ = _batches(known, view, training, None, unit)
+    initial = _continued(warm, view, unit) if warm else _initial(view, generator)
+    per_frame = frame_weights(len(train_labels), training.bootstrap, model.members, generator)
+    steps = n_steps(training, len(batches), warm is not None)
+    trained = train(
+        initial,
+        batches,
+        torch.split(per_frame, training.batch_labels),
+        judges,
+        training,
+        steps,
+        generator,
+    )
+    committee = _committee(trained, view, unit, seen, warm.view_labels if warm else len(train_labels))
+    metrics = _metrics(committee, train_labels, validation)
+    metrics |= {
+        "steps": float(steps),
+        "best_step": float(trained.steps),
+        "warm_start": float(warm is not None),
+        "fit_seconds": time.perf_counter() - began,
+    }
     return Fit(committee, metrics)
 
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    """Everything fixed before the output weights are solved for."""
-
-    center: torch.Tensor
-    projection: torch.Tensor
-    layers: list[HiddenLayer]
-    n_labels: int
+def _baseline(labels: Sequence[Label], elements: tuple[int, ...]) -> torch.Tensor:
+    numbers = to_batch([label.structure for label in labels]).numbers.numpy()
+    energies = np.array([label.evaluation.energy for label in labels])
+    return torch.as_tensor(fit_atomic_energies(composition_counts(numbers, elements), energies))
 
 
-def _kept_view(start: Committee | None, model: ModelConfig, elements: tuple[int, ...], n_labels: int) -> _View | None:
-    """The view of an earlier committee, unless it is another kind of network or the data have outgrown it."""
-    if start is None or start.elements != elements or start.model != model:
-        return None
-    if n_labels >= _OUTGROWN * start.view_labels:
-        return None
-    weights = start.weights.to(torch.float64)
-    layers = [HiddenLayer(weights.hidden[:, :, m], weights.bias[:, m]) for m in range(start.n_members)]
-    return _View(weights.center, weights.projection, layers, start.view_labels)
+def _still_fits(
+    start: Committee, model: ModelConfig, elements: tuple[int, ...], baseline: torch.Tensor, n_labels: int
+) -> bool:
+    """Whether an earlier committee is of the same kind and the data have not outgrown it."""
+    if start.elements != elements or start.model != model or n_labels >= _OUTGROWN * start.view_labels:
+        return False
+    return float((start.atomic_energies.mean(dim=0) - baseline).abs().max()) < _SHIFTED_EV
 
 
-def _new_view(
-    chunks: Sequence[Chunk],
-    functions: SymmetryFunctions,
+@torch.no_grad()
+def _view(
+    labels: Sequence[Label],
     elements: tuple[int, ...],
+    baseline: torch.Tensor,
     model: ModelConfig,
+    warm: Committee | None,
     generator: torch.Generator,
-) -> _View:
-    seen = [chunk.seen for chunk in chunks]
-    center, projection = fit_projection(seen, functions, len(elements), model, generator)
-    shape = (len(elements), projection.shape[2], model.hidden)
-    layers = [
-        HiddenLayer(
-            torch.randn(shape, generator=generator, dtype=torch.float64) / model.length_scale,
-            torch.randn((shape[0], shape[2]), generator=generator, dtype=torch.float64),
-        )
-        for _ in range(model.members)
+) -> View:
+    functions = symmetry_functions(model, len(elements))
+    if warm is not None:
+        weights = warm.weights.to(torch.float64)
+        return View(model, functions, elements, baseline, weights.center, weights.projection)
+    seen = surroundings_of(labels, (functions, elements))
+    center, projection, reports = fit_projection(seen, functions, len(elements), model, generator)
+    for number, report in zip(elements, reports, strict=True):
+        if message := report.message(SYMBOLS[number]):
+            _LOG.info(message)
+    return View(model, functions, elements, baseline, center, projection)
+
+
+@torch.no_grad()
+def _batches(
+    labels: Sequence[Label],
+    view: View,
+    training: TrainingConfig,
+    generator: torch.Generator | None,
+    unit: float | None = None,
+) -> tuple[float, list[Callable[[], Examples]], DescriptorRange]:
+    """Deal labels into steps; keep their derivatives while there is memory, recompute those of the rest.
+
+    Returns:
+        The root mean square force, eV/Å, in whose unit the networks work; what gives each step its labels; and the
+        range of the components.
+    """
+    order = torch.randperm(len(labels), generator=generator).tolist() if generator else range(len(labels))
+    dealt = [labels[i] for i in order]
+    budget = training.memory_gib * 2**30 / _BYTES
+    stored: list[Examples | None] = []
+    pieces = [dealt[i : i + training.batch_labels] for i in range(0, len(dealt), training.batch_labels)]
+    squares, n_components = 0.0, 0
+    seen = DescriptorRange.empty(len(view.elements), view.projection.shape[2])
+    for piece in pieces:
+        examples = prepared(piece, view)
+        squares += float(examples.forces.square().sum())
+        n_components += 3 * len(examples.place)
+        seen = seen.including(examples.components, examples.kinds)
+        budget -= examples.slopes.numel()
+        stored.append(examples if budget > 0 else None)
+    if unit is None:
+        unit = math.sqrt(squares / max(1, n_components)) or 1.0
+    given: list[Callable[[], Examples]] = [
+        partial(_recomputed, piece, view, unit) if examples is None else partial(_kept, _in_units(examples, unit))
+        for piece, examples in zip(pieces, stored, strict=True)
     ]
-    return _View(center, projection, layers, sum(chunk.batch.n_structures for chunk in chunks))
+    return unit, given, seen
 
 
-def _assemble(
-    model: ModelConfig,
-    elements: tuple[int, ...],
-    view: _View,
-    solved: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-    atomic_energies: torch.Tensor,
-) -> Committee:
+def _kept(examples: Examples) -> Examples:
+    return examples
+
+
+@torch.no_grad()
+def _recomputed(labels: Sequence[Label], view: View, unit: float) -> Examples:
+    return _in_units(prepared(labels, view), unit)
+
+
+def _in_units(examples: Examples, unit: float) -> Examples:
+    return replace(
+        examples,
+        energies=examples.energies / unit,
+        forces=examples.forces / unit,
+        virials=examples.virials / unit,
+    )
+
+
+def _initial(view: View, generator: torch.Generator) -> Trained:
+    """Weights drawn at random: hidden layers that bend over the length scale, small outputs."""
+    model, n_elements = view.model, len(view.elements)
+    n_components = view.projection.shape[2]
+
+    def draw(*shape: int, spread: float) -> torch.Tensor:
+        return torch.randn((n_elements, model.members, *shape), generator=generator) * spread
+
+    widths = (n_components, *model.hidden)
+    hidden, bias = [], []
+    for layer, (below, width) in enumerate(pairwise(widths)):
+        hidden.append(draw(below, width, spread=1.0 / math.sqrt(below) if layer else 1.0 / model.length_scale))
+        bias.append(draw(width, spread=_INNER_BIAS_SPREAD if layer else 1.0))
     weights = NetworkWeights(
+        view.center.to(torch.float32),
+        view.projection.to(torch.float32),
+        tuple(hidden),
+        tuple(bias),
+        draw(widths[-1], spread=_OUTPUT_SPREAD / math.sqrt(widths[-1])),
+        draw(n_components, spread=_LINEAR_SPREAD),
+    )
+    return Trained(weights, torch.zeros((n_elements, model.members)), 0)
+
+
+def _continued(warm: Committee, view: View, unit: float) -> Trained:
+    weights = warm.weights
+    scaled = replace(weights, output=weights.output / unit, linear=weights.linear / unit).to(torch.float32)
+    offsets = (warm.atomic_energies - view.atomic_energies).T / unit
+    return Trained(scaled, offsets.to(torch.float32), 0)
+
+
+def _committee(trained: Trained, view: View, unit: float, seen: DescriptorRange, view_labels: int) -> Committee:
+    weights = trained.weights.to(torch.float64)
+    weights = replace(
+        weights,
         center=view.center,
         projection=view.projection,
-        hidden=torch.stack([layer.weights for layer in view.layers], dim=2),
-        bias=torch.stack([layer.bias for layer in view.layers], dim=1),
-        output=torch.stack([output for output, _, _ in solved], dim=1),
-        linear=torch.stack([linear for _, linear, _ in solved], dim=1),
+        output=weights.output * unit,
+        linear=weights.linear * unit,
     )
-    offsets = torch.stack([offset for _, _, offset in solved])
-    return Committee(model, elements, weights, atomic_energies[None, :] + offsets, view.n_labels)
+    offsets = trained.offsets.to(torch.float64).T * unit
+    return Committee(view.model, view.elements, weights, view.atomic_energies + offsets, view_labels, seen)
 
 
-def _metrics(committee: Committee, train: Sequence[Label], validation: Sequence[Label]) -> dict[str, float]:
-    metrics = error_summary(force_errors(committee, train), "train")
+def _metrics(committee: Committee, labels: Sequence[Label], validation: Sequence[Label]) -> dict[str, float]:
+    metrics = error_summary(force_errors(committee, labels), "train")
     metrics |= error_summary(force_errors(committee, validation), "validation")
     finite = all(bool(tensor.isfinite().all()) for tensor in committee.weights.tensors().values())
     finite = finite and all(np.isfinite(value) for value in metrics.values())
     return metrics | {
         "finite": float(finite),
-        "n_train": float(len(train)),
+        "n_train": float(len(labels)),
         "n_validation": float(len(validation)),
     }

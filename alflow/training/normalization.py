@@ -3,6 +3,7 @@
 Each symmetry function is divided by a power of its spread, then the principal components of values and of their
 changes with the atoms' positions are kept. Directions the training data never visit are not thrown away: random
 combinations of them are appended, silent on the training data, so that members disagree where something new appears.
+A function that repeats another is left out; one that is dead on the training data is left to those combinations.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 
 from alflow.domain.learning_config import ModelConfig
 from alflow.potentials.committee import Surroundings
-from alflow.potentials.descriptors import SymmetryFunctions
+from alflow.potentials.descriptors import Descriptors
+from alflow.training.diagnostics import FunctionReport, examine_functions
 
 __all__ = ["fit_projection"]
 
@@ -35,11 +37,11 @@ _NOVELTY_SHARE = 8
 
 def fit_projection(
     seen: Sequence[Surroundings],
-    functions: SymmetryFunctions,
+    functions: Descriptors,
     n_elements: int,
     model: ModelConfig,
     generator: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, list[FunctionReport]]:
     """Fit centers and scaled principal components of the symmetry functions of each element.
 
     Args:
@@ -50,12 +52,14 @@ def fit_projection(
         generator: Source of the random directions.
 
     Returns:
-        Centers, shape (element, feature), and projections, shape (element, feature, component).
+        Centers, shape (element, feature); projections, shape (element, feature, component); and what was found about
+        the functions of each element.
     """
     n_features = functions.n_features
     n_components = min(model.components, n_features)
     centers = torch.zeros((n_elements, n_features), dtype=torch.float64)
     projections = torch.zeros((n_elements, n_features, n_components), dtype=torch.float64)
+    reports = []
     for e in range(n_elements):
         values = torch.cat([s.features[s.species.reshape(-1) == e] for s in seen])
         centers[e] = values.mean(dim=0)
@@ -67,39 +71,46 @@ def fit_projection(
         typical = float(spread.square().mean().sqrt())
         scale = spread.clamp(min=max(_FLOOR * typical, 1e-12)) ** (-_POWER)
         scale = scale / (spread * scale).square().sum().sqrt().clamp(min=1e-12)
-        projections[e] = scale[:, None] * _components(
-            (values - centers[e]) * scale, slopes * scale, n_components, generator
-        )
-    return centers, projections
+        report = examine_functions(values, slopes)
+        reports.append(report)
+        directions = _components((values - centers[e]) * scale, slopes * scale, report, n_components, generator)
+        projections[e, :, : directions.shape[1]] = scale[:, None] * directions
+    return centers, projections, reports
 
 
-def _sampled_slopes(seen: Sequence[Surroundings], functions: SymmetryFunctions, element: int) -> torch.Tensor:
+def _sampled_slopes(seen: Sequence[Surroundings], functions: Descriptors, element: int) -> torch.Tensor:
     """∂G/∂r of evenly chosen atoms of an element, 1/Å, shape (atom · neighbor · 3, feature)."""
     places = [(s, int(a)) for s in seen for a in (s.species.reshape(-1) == element).nonzero()[:, 0]]
     step = max(1, -(-len(places) // _SAMPLED_ATOMS))
-    unit = torch.eye(functions.n_features, dtype=torch.float64)[:, None, :]
+    unit = torch.eye(functions.n_features, dtype=torch.float64)
     rows = []
     for surroundings, atom in places[::step]:
-        slopes = functions.backward(unit, surroundings.environment.select(torch.tensor([atom])))
-        near = surroundings.environment.elements[atom].sum(dim=-1) > 0
-        rows.append(slopes[:, 0, near].reshape(functions.n_features, -1).T)
+        slopes = functions.slopes(unit, surroundings.environment.select(torch.tensor([atom])))
+        near = surroundings.neighbors.mask.flatten(0, 1)[atom]
+        rows.append(slopes[0].reshape(functions.n_features, -1, 3)[:, near].reshape(functions.n_features, -1).T)
     return torch.cat(rows)
 
 
 def _components(
-    values: torch.Tensor, slopes: torch.Tensor, n_components: int, generator: torch.Generator
+    values: torch.Tensor, slopes: torch.Tensor, report: FunctionReport, n_components: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Orthonormal principal directions, then random directions of the rest, shape (feature, component)."""
-    n_features = values.shape[1]
-    per_atom = slopes.T @ slopes / max(1, len(slopes))
-    covariance = values.T @ values / len(values) + 3.0 * _SLOPE_WEIGHT_ANG2 * per_atom
-    directions: torch.Tensor = torch.linalg.eigh(covariance).eigenvectors
-    if n_components == n_features:
-        return directions
+    """Orthonormal principal directions of the functions kept, then random directions of the rest.
+
+    Returns:
+        Shape (feature, component), with fewer components when there are not as many independent functions.
+    """
+    n_features, kept = values.shape[1], report.kept
+    per_atom = slopes[:, kept].T @ slopes[:, kept] / max(1, len(slopes))
+    covariance = values[:, kept].T @ values[:, kept] / len(values) + 3.0 * _SLOPE_WEIGHT_ANG2 * per_atom
+    everything = torch.zeros((n_features, len(kept) + len(report.dead)), dtype=values.dtype)
+    everything[list(report.dead), torch.arange(len(report.dead))] = 1.0
+    everything[kept, len(report.dead) :] = torch.linalg.eigh(covariance).eigenvectors
+    if n_components >= everything.shape[1]:
+        return everything
     n_random = max(1, n_components // _NOVELTY_SHARE)
-    n_principal = n_components - n_random
-    kept, rest = directions[:, n_features - n_principal :], directions[:, : n_features - n_principal]
-    mixture = torch.randn((rest.shape[1], n_random), generator=generator, dtype=torch.float64)
+    split = everything.shape[1] - (n_components - n_random)
+    rest, principal = everything[:, :split], everything[:, split:]
+    mixture = torch.randn((split, n_random), generator=generator, dtype=values.dtype)
     # Scaled so that a change in the rest is seen at its full length on average.
-    watching: torch.Tensor = rest @ torch.linalg.qr(mixture).Q * (rest.shape[1] / n_random) ** 0.5
-    return torch.cat([kept, watching], dim=1)
+    watching: torch.Tensor = rest @ torch.linalg.qr(mixture).Q * (split / n_random) ** 0.5
+    return torch.cat([principal, watching], dim=1)

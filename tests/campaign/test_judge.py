@@ -17,7 +17,7 @@ from alflow.training import fit_committee
 
 WATER = Structure.of("OHH", [[0, 0, 0.119262], [0, 0.763239, -0.477047], [0, -0.763239, -0.477047]])
 SMALL = ModelConfig(
-    members=2, radial_functions=6, angular_functions=2, angular_degree=2, components=16, hidden=16, cutoff_ang=4.0
+    members=2, radial_functions=6, angular_functions=2, angular_degree=2, components=16, hidden=(16,), cutoff_ang=4.0
 )
 
 
@@ -33,12 +33,12 @@ def labels(count: int, seed: int) -> list[Label]:
 
 @pytest.fixture(scope="module")
 def good() -> Committee:
-    return fit_committee(labels(24, seed=1), [], SMALL, TrainingConfig(), seed=0).committee
+    return fit_committee(labels(24, seed=1), [], SMALL, TrainingConfig(epochs=20, min_steps=200), seed=0).committee
 
 
 @pytest.fixture(scope="module")
 def poor() -> Committee:
-    return fit_committee(labels(3, seed=2), [], SMALL, TrainingConfig(), seed=0).committee
+    return fit_committee(labels(3, seed=2), [], SMALL, TrainingConfig(epochs=20, min_steps=200), seed=0).committee
 
 
 def test_a_worse_committee_is_rejected_with_both_errors(good: Committee, poor: Committee) -> None:

@@ -35,8 +35,9 @@ SMALL: dict[str, Any] = {
         "angular_functions": 2,
         "angular_degree": 2,
         "components": 16,
-        "hidden": 16,
+        "hidden": [16],
     },
+    "training": {"epochs": 5, "min_steps": 60},
 }
 """Hot, small and easily surprised: some twenty tasks, a few seconds."""
 

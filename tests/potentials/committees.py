@@ -27,8 +27,8 @@ ETHANOL = Structure.of(
     ],
 )
 WATER = Structure.of("OHH", [[0.0, 0.0, 0.0], [0.9572, 0.0, 0.0], [-0.2400, 0.9266, 0.0]])
-SMALL = ModelConfig(components=32, hidden=24, radial_functions=8, angular_functions=3, angular_degree=2)
-QUICK = TrainingConfig(ridge=1e-6)
+SMALL = ModelConfig(components=32, hidden=(16, 16), radial_functions=8, angular_functions=3, angular_degree=2)
+QUICK = TrainingConfig(epochs=20, min_steps=300)
 
 
 def labels_of(reference: MorseMolecule | LennardJones, structures: list[Structure]) -> list[Label]:

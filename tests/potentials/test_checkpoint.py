@@ -18,7 +18,7 @@ def _rewritten(path: Path, **changes: object) -> None:
     """Save the committee with another description."""
     ethanol_committee().save(path)
     tensors = load_file(path)
-    description = {"format": "alflow-committee", "version": 1, "elements": [1, 6, 8], "view_labels": 12}
+    description = {"format": "alflow-committee", "version": 2, "elements": [1, 6, 8], "view_labels": 12}
     description |= {"model": ethanol_committee().model.model_dump(mode="json")} | changes
     save_file(tensors, path, {"alflow": json.dumps(description)})
 
@@ -69,8 +69,8 @@ def test_a_truncated_file_is_refused_without_a_hash(tmp_path: Path) -> None:
 
 def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "committee.safetensors"
-    _rewritten(path, version=2)
-    with pytest.raises(CheckpointError, match=r"version 2; this alflow reads 'alflow-committee' version 1"):
+    _rewritten(path, version=3)
+    with pytest.raises(CheckpointError, match=r"version 3; this alflow reads 'alflow-committee' up to version 2"):
         load_committee(path)
 
 

@@ -47,9 +47,11 @@ def test_the_threshold_is_a_multiple_of_the_target() -> None:
         flag_threshold(float("nan"))
 
 
-def test_the_factor_is_that_of_independent_normal_errors() -> None:
+def test_the_factor_is_below_that_of_independent_normal_errors() -> None:
     """Four members whose errors are independent: the mean errs by half of what one does, and the ratio is ten."""
     errors = np.random.default_rng(0).normal(size=(2000, 4, 3, 3))
     ratio = np.mean([frame_disagreement(e) for e in errors]) / np.abs(errors.mean(axis=1)).mean()
     # 2000 frames: 0.4 %; three atoms give 10.2, more atoms a little more.
-    assert ratio == pytest.approx(DISAGREEMENT_PER_ERROR, rel=0.05)
+    assert ratio == pytest.approx(10.0, rel=0.05)
+    # Trained members share their mistakes and differ by less than members that err independently.
+    assert ratio / 3.0 < DISAGREEMENT_PER_ERROR < ratio

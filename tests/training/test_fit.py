@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_committee_and_another_seed_another() -> No
     first, again, other = (fit_committee(labels, [], SMALL, TrainingConfig(), seed=s).committee for s in (3, 3, 4))
     for name, tensor in first.weights.tensors().items():
         assert torch.equal(tensor, again.weights.tensors()[name]), name
-    assert not torch.equal(first.weights.hidden, other.weights.hidden)
+    assert not torch.equal(first.weights.hidden[0], other.weights.hidden[0])
 
 
 def test_a_constant_added_to_all_energies_changes_no_force() -> None:
@@ -79,9 +79,10 @@ def test_a_constant_added_to_all_energies_changes_no_force() -> None:
     raised = fit_committee(_shifted(labels, -4000.0), [], SMALL, QUICK, seed=0).committee
     batch = to_batch(rattled(ETHANOL, 5, 0.05, 7))
     a, b = plain.predict(batch), raised.predict(batch)
-    # The offset is fitted in float64 from numbers of thousands of eV: eight digits remain.
-    torch.testing.assert_close(b.forces, a.forces, rtol=0, atol=1e-5)
-    torch.testing.assert_close(b.energies + 4000.0, a.energies, rtol=0, atol=1e-5)
+    # The baseline is fitted in float64, where thousands of eV leave 1e-12 relative; training in float32 amplifies the
+    # last digit of its targets over hundreds of steps.
+    torch.testing.assert_close(b.forces, a.forces, rtol=0, atol=0.01)
+    torch.testing.assert_close(b.energies + 4000.0, a.energies, rtol=0, atol=0.01)
 
 
 def test_structures_of_different_composition_are_learnt_together() -> None:
@@ -96,12 +97,12 @@ def test_structures_of_different_composition_are_learnt_together() -> None:
     assert float(np.abs(errors.energy).mean()) < 0.1
 
 
-def test_a_warm_start_keeps_the_hidden_layers_and_forgets_nothing() -> None:
+def test_a_warm_start_keeps_the_view_and_forgets_nothing() -> None:
     old, new = molecule_labels(20), molecule_labels(8, seed=11, amplitude=0.1)
     first = fit_committee(old, [], SMALL, QUICK, seed=0)
     second = fit_committee([*old, *new], [], SMALL, QUICK, seed=1, start=first.committee)
     assert second.metrics["warm_start"] == 1.0
-    assert torch.equal(second.committee.weights.hidden, first.committee.weights.hidden)
+    assert second.metrics["steps"] < first.metrics["steps"]
     assert torch.equal(second.committee.weights.projection, first.committee.weights.projection)
     assert _force_mae(second.committee, new) < 0.7 * _force_mae(first.committee, new)
     assert _force_mae(second.committee, old) < 1.5 * _force_mae(first.committee, old)
@@ -125,7 +126,7 @@ def test_members_that_see_the_same_labels_equally_differ_less() -> None:
     batch = to_batch(rattled(ETHANOL, 10, 0.06, 30))
     spread = []
     for bootstrap in (0.0, 1.0):
-        training = TrainingConfig(ridge=1e-6, bootstrap=bootstrap, prior_spread=0.0)
+        training = QUICK.model_copy(update={"bootstrap": bootstrap})
         committee = fit_committee(molecule_labels(20), [], SMALL, training, seed=0).committee
         spread.append(float(committee.predict(batch).disagreement().mean()))
     assert 0.0 < spread[0] < spread[1]
