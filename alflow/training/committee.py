@@ -101,6 +101,7 @@ def fit_committee(
     initial = _continued(warm, view, unit) if warm else _initial(view, generator)
     per_frame = frame_weights(len(train_labels), training.bootstrap, model.members, generator)
     steps = n_steps(training, len(batches), warm is not None)
+    prepared_at = time.perf_counter()
     trained = train(
         initial,
         batches,
@@ -110,12 +111,14 @@ def fit_committee(
         steps,
         generator,
     )
+    trained_at = time.perf_counter()
     committee = _committee(trained, view, unit, seen, warm.view_labels if warm else len(train_labels))
     metrics = _metrics(committee, train_labels, validation)
     metrics |= {
         "steps": float(steps),
         "best_step": float(trained.steps),
         "warm_start": float(warm is not None),
+        "step_seconds": (trained_at - prepared_at) / steps,
         "fit_seconds": time.perf_counter() - began,
     }
     return Fit(committee, metrics)
