@@ -14,7 +14,7 @@ __all__ = ["ModelConfig", "TrainingConfig"]
 class ModelConfig(ClosedModel):
     """The form of a committee of high-dimensional neural-network potentials.
 
-    The defaults are those of the published benchmark (``benchmarks/rmd17.py``); there is nothing to tune for a first
+    The defaults are those of the published benchmark (``benchmarks/accuracy.py``); there is nothing to tune for a first
     campaign.
 
     Attributes:

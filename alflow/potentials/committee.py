@@ -24,7 +24,7 @@ from alflow.potentials.hdnnp import NetworkWeights, fold, network_energies
 from alflow.potentials.repulsion import longest_reach, repulsion
 from alflow.potentials.species import species_of
 from alflow.tensors import Batch, Prediction, as_surface, to_batch
-from alflow.tensors.derivatives import forces_from_pairs, stress_from_pairs
+from alflow.tensors.derivatives import atomic_virials, forces_from_pairs, stress_from_pairs
 from alflow.tensors.neighbors import Neighbors, find_neighbors, lost_structures, neighbor_vectors
 
 __all__ = ["Committee", "Surroundings", "load_committee", "symmetry_functions"]
@@ -124,9 +124,18 @@ class Committee:
         """Its symmetry functions."""
         return symmetry_functions(self.model, len(self.elements))
 
-    def to(self, dtype: torch.dtype) -> Committee:
-        """The same committee computing in another floating-point type; atomic energies stay float64."""
-        return replace(self, weights=self.weights.to(dtype))
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Committee:
+        """The same committee computing in another floating-point type or on another device.
+
+        Atomic energies stay float64. Away from the CPU everything is computed by :meth:`predict_pure`.
+        """
+        known = self.trained_range
+        return replace(
+            self,
+            weights=self.weights.to(dtype, device),
+            atomic_energies=self.atomic_energies.to(device),
+            trained_range=known and DescriptorRange(known.low.to(device), known.high.to(device)),
+        )
 
     @cached_property
     def compiled(self) -> CompiledCommittee | None:
@@ -177,6 +186,34 @@ class Committee:
         Raises:
             InputError: An element the committee was not trained on.
         """
+        total, gradient, seen, batch = self._pair_gradients(batch)
+        forces = forces_from_pairs(gradient, seen.neighbors)
+        tensor = stress_from_pairs(gradient, seen.vectors, batch) if stress else None
+        lost = lost_structures(batch)
+        if bool(lost.any()):
+            total = total.masked_fill(lost, torch.nan)
+            forces = forces.masked_fill((lost[:, None] & batch.mask)[..., None], torch.nan)
+            tensor = None if tensor is None else tensor.masked_fill(lost[:, None, None], torch.nan)
+        return Prediction(total, forces, tensor)
+
+    def atomic_virials(self, batch: Batch) -> torch.Tensor:
+        """Share of each atom in the virial of its structure, for heat currents and local stress.
+
+        Args:
+            batch: The structures.
+
+        Returns:
+            Virials, eV, shape (member, structure, atom, 3, 3); their sum over atoms is the volume times the stress. See
+            :func:`alflow.tensors.derivatives.atomic_virials` for the partition.
+
+        Raises:
+            InputError: An element the committee was not trained on.
+        """
+        _, gradient, seen, _ = self._pair_gradients(batch)
+        return atomic_virials(gradient, seen.vectors)
+
+    def _pair_gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Surroundings, Batch]:
+        """Energies, ∂E/∂r_ij of shape (member, structure, atom, neighbor, 3), what the members see, and of what."""
         batch = near_origin(batch).to(dtype=self.dtype)
         seen = Surroundings.of(batch, self.functions, self.elements)
         n_structures, n_atoms = batch.numbers.shape
@@ -189,14 +226,7 @@ class Committee:
             energy, push = repulsion_of(batch, seen)
             total = total + energy.to(torch.float64)
             gradient = gradient + push
-        forces = forces_from_pairs(gradient, seen.neighbors)
-        tensor = stress_from_pairs(gradient, seen.vectors, batch) if stress else None
-        lost = lost_structures(batch)
-        if bool(lost.any()):
-            total = total.masked_fill(lost, torch.nan)
-            forces = forces.masked_fill((lost[:, None] & batch.mask)[..., None], torch.nan)
-            tensor = None if tensor is None else tensor.masked_fill(lost[:, None, None], torch.nan)
-        return Prediction(total, forces, tensor)
+        return total, gradient, seen, batch
 
     def evaluate(self, structure: Structure) -> Evaluation:
         """Evaluate one structure.
@@ -232,13 +262,17 @@ class Committee:
 
     def _components(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Components, shape (structure, atom, component), and species of all atoms."""
-        batch = near_origin(batch).to(dtype=self.dtype)
-        seen = Surroundings.of(batch, self.functions, self.elements)
-        components = seen.features.new_zeros((seen.species.numel(), self.weights.projection.shape[2]))
-        for e, (center, projection) in enumerate(zip(self.weights.center, self.weights.projection, strict=True)):
-            atoms = (seen.species.reshape(-1) == e).nonzero()[:, 0]
-            components[atoms] = (seen.features[atoms] - center) @ projection
-        return components.reshape(*seen.species.shape, -1), seen.species
+        if self.compiled is not None and batch.numbers.device.type == "cpu":
+            species, features = species_of(batch.numbers, self.elements), self.compiled.features(batch)
+        else:
+            seen = Surroundings.of(near_origin(batch).to(dtype=self.dtype), self.functions, self.elements)
+            species = seen.species
+            features = seen.features - self.weights.center[species.reshape(-1)]
+        components = features.new_zeros((species.numel(), self.weights.projection.shape[2]))
+        for e, projection in enumerate(self.weights.projection):
+            atoms = (species.reshape(-1) == e).nonzero()[:, 0]
+            components[atoms] = features[atoms] @ projection
+        return components.reshape(*species.shape, -1), species
 
     def save(self, path: str | Path) -> str:
         """Write the committee to a file, whole or not at all.

@@ -135,7 +135,47 @@ class CompiledCommittee:
         Raises:
             InputError: An element the committee was not trained on.
         """
+        plan, room, pairs, positions = self._laid_out(batch)
+        sums = self._evaluate(plan, room, pairs, positions, stress)
+        forces = torch.empty((self.n_members, *batch.positions.shape), dtype=self.dtype)
+        lost, out = self.desk.verlet.lost.copy(), forces.view(self.n_members, -1, 3).numpy()
+        collect(positions, plan.numbers, lost, sums.forces, sums.push_forces, sums.repulsion, sums.energies, out)
+        cells = batch.cells.detach().to(torch.float64).numpy()
+        tensor = sums.stress(cells, batch.pbc.numpy(), lost).to(self.dtype) if stress else None
+        return Prediction(torch.from_numpy(sums.energies), forces, tensor)
+
+    def features(self, batch: Batch) -> torch.Tensor:
+        """Symmetry functions less their mean over the training set.
+
+        Args:
+            batch: The structures, on the CPU, in any floating-point type.
+
+        Returns:
+            G − c, shape (structure · atom, feature); zero where there is no atom, NaN in a structure with a position
+            that is not a finite number.
+
+        Raises:
+            InputError: An element the committee was not trained on.
+        """
+        plan, room, pairs, positions = self._laid_out(batch)
+        found = torch.zeros((batch.numbers.numel(), self.functions.n_features), dtype=self.dtype)
+        for block in plan.blocks:
+            columns, _ = self._describe(plan, room, pairs, positions, block)
+            found[torch.from_numpy(block.atoms).long()] = torch.from_numpy(columns[:, : len(block.atoms)].T)
+        found[torch.from_numpy(self.desk.verlet.lost[plan.structure_of])] = torch.nan
+        return found
+
+    def _laid_out(self, batch: Batch) -> tuple[_Plan, _Room, PairList, npt.NDArray[np.float64]]:
+        """The order of work, workspace, pair list and positions, shape (all atoms, 3), of a batch."""
         numbers, pbc = batch.numbers.numpy(), batch.pbc.numpy()
+        n_structures, n_atoms = numbers.shape
+        shapes = {"positions": batch.positions, "cells": batch.cells, "pbc": batch.pbc}
+        wanted = {"positions": (n_structures, n_atoms, 3), "cells": (n_structures, 3, 3), "pbc": (n_structures, 3)}
+        for name, tensor in shapes.items():
+            if tuple(tensor.shape) != wanted[name]:  # the kernels never look where an array ends
+                raise ValueError(
+                    f"A batch of this size has {name} of shape {wanted[name]}; found {tuple(tensor.shape)}."
+                )
         positions = np.ascontiguousarray(batch.positions.detach().to(torch.float64).numpy())
         cells = np.ascontiguousarray(batch.cells.detach().to(torch.float64).numpy())
         desk = self.desk
@@ -144,27 +184,27 @@ class CompiledCommittee:
         pairs = desk.verlet.pairs(numbers, positions, cells, pbc)
         if desk.pairs is not pairs or desk.room is None:
             desk.pairs, desk.room = pairs, self._room(desk.plan, pairs)
-        flat = positions.reshape(-1, 3)
-        sums = self._evaluate(desk.plan, desk.room, pairs, flat, stress)
-        forces = torch.empty((self.n_members, *positions.shape), dtype=self.dtype)
-        lost, out = desk.verlet.lost.copy(), forces.view(self.n_members, -1, 3).numpy()
-        collect(flat, numbers, lost, sums.forces, sums.push_forces, sums.repulsion, sums.energies, out)
-        tensor = sums.stress(cells, pbc, lost).to(self.dtype) if stress else None
-        return Prediction(torch.from_numpy(sums.energies), forces, tensor)
+        return desk.plan, desk.room, pairs, positions.reshape(-1, 3)
+
+    def _describe(
+        self, plan: _Plan, room: _Room, pairs: PairList, positions: npt.NDArray[np.float64], block: _Block
+    ) -> tuple[Reals, int]:
+        """Symmetry functions of a block, shape (feature, column), and its number of overlapping pairs."""
+        width = _rounded(len(block.atoms)) + WIDTH
+        features = room.features[: self.functions.n_features * width].reshape(self.functions.n_features, width)
+        rows = (pairs.starts, pairs.other, pairs.shift, pairs.offsets)
+        n_contacts = describe_block(
+            block.atoms, block.runs, positions, rows, plan.species, self.limits2, self.form, self.center,
+            room.bounds, room.geometry, room.ids, room.contacts, room.sums, features,
+        )  # fmt: skip
+        return features, n_contacts
 
     def _evaluate(
         self, plan: _Plan, room: _Room, pairs: PairList, positions: npt.NDArray[np.float64], stress: bool
     ) -> _Sums:
-        n_features = self.functions.n_features
         sums = _Sums.zero(plan, self.kind, len(plan.numbers) if stress else 0)
-        rows = (pairs.starts, pairs.other, pairs.shift, pairs.offsets)
         for block in plan.blocks:
-            width = _rounded(len(block.atoms)) + WIDTH
-            features = room.features[: n_features * width].reshape(n_features, width)
-            n_contacts = describe_block(
-                block.atoms, block.runs, positions, rows, plan.species, self.limits2, self.form, self.center,
-                room.bounds, room.geometry, room.ids, room.contacts, room.sums, features,
-            )  # fmt: skip
+            features, n_contacts = self._describe(plan, room, pairs, positions, block)
             if n_contacts:
                 repel(
                     room.contacts, n_contacts, plan.species, self.terms, plan.structure_of, sums.repulsion,
@@ -249,8 +289,10 @@ class _Sums:
         self, cells: npt.NDArray[np.float64], pbc: npt.NDArray[np.bool_], lost: npt.NDArray[np.bool_]
     ) -> torch.Tensor:
         n_structures = len(cells)
-        virials = self.virials.reshape(n_structures, -1, 3, 3) + self.push_virials.reshape(n_structures, 1, 3, 3)
+        n_members = len(self.energies)
+        virials = self.virials.reshape(n_structures, n_members, 3, 3) + self.push_virials.reshape(-1, 1, 3, 3)
         virials = 0.5 * (virials + virials.swapaxes(-1, -2))
+        virials[~pbc.any(axis=1)] = 0.0
         volumes = np.abs(np.linalg.det(np.where(lost[:, None, None], 0.0, cells)))
         volumes[~pbc.any(axis=1)] = np.inf
         volumes[lost] = np.nan

@@ -50,9 +50,9 @@ class NetworkWeights:
         """Number of elements."""
         return self.center.shape[0]
 
-    def to(self, dtype: torch.dtype) -> NetworkWeights:
-        """The same weights in another floating-point type."""
-        return NetworkWeights.of({name: tensor.to(dtype) for name, tensor in self.tensors().items()})
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> NetworkWeights:
+        """The same weights in another floating-point type or on another device."""
+        return NetworkWeights.of({name: t.to(device=device, dtype=dtype) for name, t in self.tensors().items()})
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """All weights by name; layers are numbered from 0."""

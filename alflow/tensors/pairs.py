@@ -103,9 +103,9 @@ def is_somewhere(positions: FloatArray, cell: FloatArray, pbc: BoolArray) -> boo
         cell: Cell vectors as rows, Å, shape (3, 3).
         pbc: Periodic directions, shape (3,).
     """
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-        return False
     repeated = cell[pbc]
+    if not (np.isfinite(positions).all() and np.isfinite(repeated).all()):
+        return False
     return bool(len(repeated) == 0 or np.abs(positions @ np.linalg.pinv(repeated)).max(initial=0.0) < _FAR_CELLS)
 
 
@@ -114,10 +114,11 @@ def _closed_up(positions: FloatArray, cell: FloatArray, pbc: BoolArray, reach: f
 
     vesin's time grows with the square of the extent of a slab, and its integers overflow at last.
     """
-    if pbc.all() or not pbc.any():
+    if pbc.all():
         return positions
     n_periodic = int(pbc.sum())
-    for normal in np.linalg.svd(cell[pbc])[2][n_periodic:]:
+    normals = np.linalg.svd(cell[pbc])[2][n_periodic:] if n_periodic else np.eye(3)
+    for normal in normals:
         heights = positions @ normal
         order = np.argsort(heights, kind="stable")
         empty = np.maximum(np.diff(heights[order], prepend=heights[order[:1]]) - 2.0 * reach, 0.0)

@@ -20,7 +20,9 @@ def largest_differences(forces: FloatArray, worst: FloatArray) -> None:
     """
     n_members, n_atoms, _ = forces.shape
     for a in range(n_atoms):
-        largest, broken = forces.dtype.type(0.0), False
+        largest = forces.dtype.type(0.0)
+        own = forces[0, a, 0] + forces[0, a, 1] + forces[0, a, 2]
+        broken = own - own != 0.0  # a single member is compared with none
         for m in range(1, n_members):
             for n in range(m):
                 dx = forces[m, a, 0] - forces[n, a, 0]

@@ -66,6 +66,15 @@ class VerletList:
             cells: Cell vectors as rows, Å, shape (structure, 3, 3).
             pbc: Periodic directions, shape (structure, 3).
         """
+        try:
+            self._update(numbers, positions, cells, pbc)
+        except BaseException:
+            # Whatever was half done, or interrupted, must not pass for a list of the next batch.
+            self._numbers = np.zeros((0, 0), dtype=np.int64)
+            raise
+        return self._pairs
+
+    def _update(self, numbers: IntArray, positions: FloatArray, cells: FloatArray, pbc: BoolArray) -> None:
         if self._is_another_batch(numbers, pbc):
             self._begin(numbers, positions, cells, pbc)
         elif self._listed.any():
@@ -73,7 +82,6 @@ class VerletList:
             find_stale(positions, self._positions, cells, self._cells, self._listed, self.skin, stale)
             if stale.any():
                 self._renew(np.flatnonzero(stale), positions, cells, pbc)
-        return self._pairs
 
     def _is_another_batch(self, numbers: IntArray, pbc: BoolArray) -> bool:
         return not (np.array_equal(numbers, self._numbers) and np.array_equal(pbc, self._pbc))

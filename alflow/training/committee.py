@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +29,6 @@ from alflow.training.normalization import fit_projection
 
 __all__ = ["Fit", "fit_committee"]
 
-_LOG = logging.getLogger(__name__)
-
 _OUTGROWN = 1.5
 """A view of the structures fixed by fewer labels than the training set has, divided by this, is fixed anew."""
 
@@ -52,13 +49,16 @@ class Fit:
 
     Attributes:
         committee: The committee, in float64.
-        metrics: Errors on training and validation labels, the steps and the time taken; unit in the key. ``finite`` is
-            1.0 when every weight and every prediction is a finite number. Validation errors are absent when there are
-            no validation labels.
+        metrics: Errors on training and validation labels, the steps, the time taken in all and per step; unit in the
+            key. ``finite`` is 1.0 when every weight and every prediction is a finite number. Validation errors are
+            absent when there are no validation labels.
+        notes: What was found about the symmetry functions of each element, a sentence each; empty when the view of the
+            structures was taken over.
     """
 
     committee: Committee
     metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def fit_committee(
@@ -94,26 +94,19 @@ def fit_committee(
     elements = tuple(sorted({int(number) for label in train_labels for number in label.structure.numbers}))
     baseline = _baseline(train_labels, elements)
     warm = start if start is not None and _still_fits(start, model, elements, baseline, len(train_labels)) else None
-    view = _view(train_labels, elements, baseline, model, warm, generator)
+    view, notes = _view(train_labels, elements, baseline, model, warm, generator)
     known = [label for label in validation if set(label.structure.numbers.tolist()) <= set(elements)]
-    unit, batches, seen = _batches(train_labels, view, training, generator)
-    _, judges, _ = _batches(known, view, training, None, unit)
+    unit, batches, seen, room = _batches(train_labels, view, training, training.memory_gib * 2**30, generator)
+    _, judges, _, _ = _batches(known, view, training, room, None, unit)
     initial = _continued(warm, view, unit) if warm else _initial(view, generator)
-    per_frame = frame_weights(len(train_labels), training.bootstrap, model.members, generator)
+    shares = frame_weights(len(train_labels), training.bootstrap, model.members, generator)
+    shares_of_batches = torch.split(shares, training.batch_labels)
     steps = n_steps(training, len(batches), warm is not None)
     prepared_at = time.perf_counter()
-    trained = train(
-        initial,
-        batches,
-        torch.split(per_frame, training.batch_labels),
-        judges,
-        training,
-        steps,
-        generator,
-    )
+    trained = train(initial, batches, shares_of_batches, judges, training, steps, generator)
     trained_at = time.perf_counter()
     committee = _committee(trained, view, unit, seen, warm.view_labels if warm else len(train_labels))
-    metrics = _metrics(committee, train_labels, validation)
+    metrics = _metrics(committee, train_labels, known)
     metrics |= {
         "steps": float(steps),
         "best_step": float(trained.steps),
@@ -121,7 +114,7 @@ def fit_committee(
         "step_seconds": (trained_at - prepared_at) / steps,
         "fit_seconds": time.perf_counter() - began,
     }
-    return Fit(committee, metrics)
+    return Fit(committee, metrics, notes)
 
 
 def _baseline(labels: Sequence[Label], elements: tuple[int, ...]) -> torch.Tensor:
@@ -147,17 +140,16 @@ def _view(
     model: ModelConfig,
     warm: Committee | None,
     generator: torch.Generator,
-) -> View:
+) -> tuple[View, tuple[str, ...]]:
     functions = symmetry_functions(model, len(elements))
     if warm is not None:
         weights = warm.weights.to(torch.float64)
-        return View(model, functions, elements, baseline, weights.center, weights.projection)
+        return View(model, functions, elements, baseline, weights.center, weights.projection), ()
     seen = surroundings_of(labels, (functions, elements))
     center, projection, reports = fit_projection(seen, functions, len(elements), model, generator)
-    for number, report in zip(elements, reports, strict=True):
-        if message := report.message(SYMBOLS[number]):
-            _LOG.info(message)
-    return View(model, functions, elements, baseline, center, projection)
+    found = (report.message(SYMBOLS[number]) for number, report in zip(elements, reports, strict=True))
+    notes = tuple(message for message in found if message)
+    return View(model, functions, elements, baseline, center, projection), notes
 
 
 @torch.no_grad()
@@ -165,36 +157,38 @@ def _batches(
     labels: Sequence[Label],
     view: View,
     training: TrainingConfig,
+    room: float,
     generator: torch.Generator | None,
     unit: float | None = None,
-) -> tuple[float, list[Callable[[], Examples]], DescriptorRange]:
+) -> tuple[float, list[Callable[[], Examples]], DescriptorRange, float]:
     """Deal labels into steps; keep their derivatives while there is memory, recompute those of the rest.
 
     Returns:
-        The root mean square force, eV/Å, in whose unit the networks work; what gives each step its labels; and the
-        range of the components.
+        The root mean square force, eV/Å, in whose unit the networks work; what gives each step its labels; the range of
+        the components; and the memory that is left of ``room``, bytes.
     """
     order = torch.randperm(len(labels), generator=generator).tolist() if generator else range(len(labels))
     dealt = [labels[i] for i in order]
-    budget = training.memory_gib * 2**30 / _BYTES
     stored: list[Examples | None] = []
     pieces = [dealt[i : i + training.batch_labels] for i in range(0, len(dealt), training.batch_labels)]
     squares, n_components = 0.0, 0
     seen = DescriptorRange.empty(len(view.elements), view.projection.shape[2])
     for piece in pieces:
         examples = prepared(piece, view)
-        squares += float(examples.forces.square().sum())
+        squares += float(examples.forces.double().square().sum())
         n_components += 3 * len(examples.place)
         seen = seen.including(examples.components, examples.kinds)
-        budget -= examples.slopes.numel()
-        stored.append(examples if budget > 0 else None)
+        size = _BYTES * examples.slopes.numel()
+        fits = size <= room
+        room -= size if fits else 0
+        stored.append(examples if fits else None)
     if unit is None:
         unit = math.sqrt(squares / max(1, n_components)) or 1.0
     given: list[Callable[[], Examples]] = [
         partial(_recomputed, piece, view, unit) if examples is None else partial(_kept, _in_units(examples, unit))
         for piece, examples in zip(pieces, stored, strict=True)
     ]
-    return unit, given, seen
+    return unit, given, seen, room
 
 
 def _kept(examples: Examples) -> Examples:

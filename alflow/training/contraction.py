@@ -1,8 +1,7 @@
 """The product that a training step spends most of its time on: every atom's gradients times its own derivatives.
 
 Each atom's matrix of derivatives is read from memory once and used by a handful of members, which general matrix
-products do slowly. The kernels below go through it row by row, at the speed of the memory; on other devices torch's
-batched product does the same.
+products do slowly. The kernels below go through it row by row, at the speed of the memory. Training runs on the CPU.
 """
 
 from __future__ import annotations
@@ -31,13 +30,16 @@ def contract(gradients: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
     Returns:
         ∂E_m/∂r, shape (atom, member, coordinate).
 
+    Raises:
+        ValueError: Slopes that are not padded.
+
     Examples:
         >>> g, s = torch.rand(2, 3, 4), torch.rand(2, 4, 6)
         >>> torch.allclose(contract(g, padded(s))[..., :6], torch.bmm(g, s))
         True
     """
-    if gradients.device.type != "cpu":
-        return torch.bmm(gradients, slopes)
+    if slopes.shape[2] % WIDTH or not slopes.is_contiguous():
+        raise ValueError(f"Slopes of shape {tuple(slopes.shape)} are not padded to whole lanes; use padded(slopes).")
     result: torch.Tensor = _Contraction.apply(gradients, slopes)  # type: ignore[no-untyped-call]
     return result
 

@@ -5,9 +5,9 @@ A function is *dead* when it never changes: a pair of elements that never meets,
 cos θ = 1, so all degrees of that angular function are equal. Neither helps the networks on this training set; both cost
 time and make the principal components degenerate.
 
-What is dead on the training set may wake up elsewhere. Leaving such a function out of the projection means that the
-networks ignore it, so its range belongs into the check for extrapolation
-(:mod:`alflow.potentials.extrapolation`), where waking up is reported.
+What is dead on the training set may wake up elsewhere. The projection leaves it to random directions that are silent on
+the training set, so that members differ and the check for extrapolation (:mod:`alflow.potentials.extrapolation`)
+reports it when it does.
 """
 
 from __future__ import annotations
@@ -63,12 +63,11 @@ class FunctionReport:
         Args:
             symbol: Symbol of the element whose environments were examined.
         """
-        dropped = len(self.dead) + len(self.duplicates)
-        if not dropped:
+        if not self.dead and not self.duplicates:
             return None
         return (
-            f"Around {symbol}, {dropped} of {len(self.low)} symmetry functions are left out: {len(self.dead)} never "
-            f"change over the training set, {len(self.duplicates)} repeat another."
+            f"Around {symbol}, of {len(self.low)} symmetry functions {len(self.duplicates)} repeat another and are "
+            f"left out, {len(self.dead)} never change over the training set and are only watched for a change."
         )
 
 

@@ -122,7 +122,7 @@ class Examples:
 
 
 def surroundings_of(labels: Sequence[Label], view_of: tuple[Descriptors, tuple[int, ...]]) -> list[Surroundings]:
-    """Evaluate the symmetry functions of labels in float64, in pieces of bounded memory.
+    """Evaluate the symmetry functions of labels in float64, piece by piece; all pieces are kept.
 
     Args:
         labels: The labels.
@@ -188,6 +188,8 @@ def _project(
     components, slopes = [], []
     for e, (center, projection) in enumerate(zip(view.center, view.projection, strict=True)):
         atoms = species[place] == e
+        if not bool(atoms.any()):
+            continue
         for few, near in zip(
             torch.split(place[atoms], _ATOMS_AT_ONCE), torch.split(slots[atoms], _ATOMS_AT_ONCE), strict=True
         ):

@@ -79,3 +79,13 @@ def test_forces_on_classical_symmetry_functions_are_the_gradient_of_the_energy(t
             moved.append(committee.predict(to_batch([structure.with_positions(positions)])).energies[:, 0])
         # Central differences: error about h² times the third derivative, 1e-6 eV/Å here.
         torch.testing.assert_close(-(moved[0] - moved[1]) / (2 * step), forces[:, atom, axis], rtol=0, atol=1e-5)
+
+
+def test_components_are_the_same_from_the_compiled_kernels_and_from_torch() -> None:
+    from_kernels = ethanol_committee()
+    from_torch = replace(from_kernels)
+    from_torch.__dict__["compiled"] = None
+    for structure in rattled(ETHANOL, 2, 0.05, seed=4):
+        ours, theirs = from_kernels.descriptors(structure), from_torch.descriptors(structure)
+        # Sums over neighbors in another order.
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11)

@@ -41,7 +41,8 @@ def test_dead_and_repeated_functions_are_found_whatever_their_size() -> None:
     assert report.duplicates == ((4, 0), (5, 0))
     assert list(report.reasons) == [1, 2, 4, 5]
     assert report.message("C") == (
-        "Around C, 4 of 6 symmetry functions are left out: 2 never change over the training set, 2 repeat another."
+        "Around C, of 6 symmetry functions 2 repeat another and are left out, 2 never change over the training set and "
+        "are only watched for a change."
     )
 
 

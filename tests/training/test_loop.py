@@ -142,3 +142,24 @@ def test_the_optimizer_finds_the_minimum_of_a_bowl() -> None:
         optimizer.step(0.1 * (1.0 - step / 400))
     torch.testing.assert_close(matrix.detach(), target, rtol=0, atol=0.02)
     torch.testing.assert_close(offset.detach(), torch.full((4,), 2.0), rtol=0, atol=0.02)
+
+
+def test_labels_of_one_element_less_are_learnt_and_judged() -> None:
+    small = QUICK.model_copy(update={"min_steps": 5, "epochs": 1})
+    water = molecule_labels(3, seed=6, molecule=WATER)
+    fit = fit_committee(molecule_labels(12), water, SMALL, small, seed=0)
+    assert fit.metrics["n_validation"] == 3.0
+    mixed = fit_committee([*molecule_labels(2), *molecule_labels(12, molecule=WATER)], [], SMALL, small, seed=0)
+    assert mixed.metrics["finite"] == 1.0
+
+
+def test_a_validation_label_with_an_unknown_element_is_left_out() -> None:
+    small = QUICK.model_copy(update={"min_steps": 5, "epochs": 1})
+    fit = fit_committee(molecule_labels(4, molecule=WATER), molecule_labels(2), SMALL, small, seed=0)
+    assert fit.metrics["n_validation"] == 0.0
+
+
+def test_what_is_known_of_the_symmetry_functions_is_told() -> None:
+    small = QUICK.model_copy(update={"min_steps": 5, "epochs": 1})
+    fit = fit_committee(molecule_labels(12), [], SMALL, small, seed=0)
+    assert any(note.startswith("Around H, of ") for note in fit.notes)
