@@ -14,7 +14,7 @@ def load_calculator(path: str | Path, sha256: str | None = None) -> SurfaceCalcu
     """Load a committee as an ASE calculator.
 
     Results hold the mean energy and forces, the stress of periodic structures, and the spread of the members:
-    ``forces_std``, ``disagreement`` and ``energy_std``.
+    ``forces_std``, ``disagreement``, ``energy_std`` and ``extrapolation``.
 
     Args:
         path: Weight file of a committee.

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from alflow.potentials.blocks import collect, describe_block, repel, respond_block
-from alflow.potentials.descriptors import _NEAREST_ANG, RadialBasis, SymmetryFunctions
+from alflow.potentials.descriptors import NEAREST_ANG, RadialBasis, SymmetryFunctions
 from alflow.potentials.hdnnp import FoldedWeights
 from alflow.potentials.networks import layered
 from alflow.potentials.products import PANEL
@@ -307,8 +307,8 @@ def _block(atoms: IntArray, species: ShortArray, n_elements: int) -> _Block:
 
 def _basis(basis: RadialBasis) -> list[float]:
     """Cutoff, power, 1/w, ln(nearest)/w and the factor by which the ratio of two Gaussians shrinks."""
-    width = math.log(basis.cutoff / _NEAREST_ANG) / basis.size
-    return [basis.cutoff, basis.power, 1.0 / width, math.log(_NEAREST_ANG) / width, math.exp(-1.0)]
+    width = math.log(basis.cutoff / NEAREST_ANG) / basis.size
+    return [basis.cutoff, basis.power, 1.0 / width, math.log(NEAREST_ANG) / width, math.exp(-1.0)]
 
 
 def _harmonics_table(max_degree: int) -> npt.NDArray[np.float64]:

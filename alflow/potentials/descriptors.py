@@ -27,7 +27,7 @@ from alflow.potentials.harmonics import spherical_harmonics
 
 __all__ = ["Descriptors", "Environment", "RadialBasis", "SymmetryFunctions"]
 
-_NEAREST_ANG = 0.9
+NEAREST_ANG = 0.9
 """Center of the innermost Gaussian, Å; closer pairs are the repulsion's business."""
 
 
@@ -77,11 +77,11 @@ class RadialBasis:
 
     def evaluate(self, distances: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Values and slopes (1/Å) at distances (Å), shape (…, size); zero where the mask is False."""
-        width = math.log(self.cutoff / _NEAREST_ANG) / self.size
+        width = math.log(self.cutoff / NEAREST_ANG) / self.size
         steps = torch.arange(self.size, dtype=distances.dtype, device=distances.device)
         inside = (mask & (distances < self.cutoff)).to(distances.dtype)
         r = distances[..., None]
-        offset = torch.log(r) - (math.log(_NEAREST_ANG) + width * steps)
+        offset = torch.log(r) - (math.log(NEAREST_ANG) + width * steps)
         gaussian = torch.exp(-0.5 * (offset / width).square()) * (distances ** (-self.power) * inside)[..., None]
         reduced = r / self.cutoff
         gap = 1.0 - reduced.square()

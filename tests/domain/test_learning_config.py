@@ -18,4 +18,5 @@ def test_a_misspelt_key_is_answered_with_the_right_one() -> None:
 
 def test_the_angular_cutoff_lies_inside_the_radial_one() -> None:
     with pytest.raises(ValidationError, match=r"angular_cutoff_ang \(4\.0\) is at most cutoff_ang \(3\.0\)"):
-        ModelConfig(cutoff_ang=3.0)
+        ModelConfig(cutoff_ang=3.0, angular_cutoff_ang=4.0)
+    assert ModelConfig(cutoff_ang=3.0).angular_radius == 3.0
