@@ -73,7 +73,7 @@ def train(
         generator: Deals the order of the batches.
 
     Returns:
-        The weights with the lowest loss on the validation labels.
+        The weights with the lowest error on the validation labels: the sum of the roots of their losses.
     """
     weights, offsets = _leaves(start.weights), start.offsets.clone().requires_grad_()
     others = [*weights.bias, weights.output, weights.linear, offsets]
@@ -93,7 +93,7 @@ def train(
         done = step + 1
         if done == steps or (validation and done % check == 0):
             # Without validation labels the loss is 0 at the only check, after the last step.
-            found = _validation_loss(weights, offsets, validation, training)
+            found = _validation_error(weights, offsets, validation, training)
             if found < lowest or (done == steps and math.isinf(lowest)):
                 best, lowest = Trained(_detached(weights), offsets.detach().clone(), done), found
     return best
@@ -105,13 +105,17 @@ def _learning_rate(peak: float, step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def _validation_loss(
+def _validation_error(
     weights: NetworkWeights,
     offsets: torch.Tensor,
     validation: Sequence[Callable[[], Examples]],
     training: TrainingConfig,
 ) -> float:
-    return math.fsum(float(losses(weights, offsets, examples(), training).sum()) for examples in validation)
+    """Sum over labels and members of the root of the loss.
+
+    A sum of squares would be decided by the single frame that one member gets wrong, and throw away half of the training.
+    """
+    return math.fsum(float(losses(weights, offsets, examples(), training).sqrt().sum()) for examples in validation)
 
 
 def _leaves(weights: NetworkWeights) -> NetworkWeights:
