@@ -12,7 +12,7 @@ DISAGREEMENT_PER_ERROR: Final = 6.0
 Disagreement is a maximum over member pairs and atoms of a vector's length; the target is a mean over components of an
 absolute error, so the one is several times the other even for a perfectly calibrated committee: 10 times for four
 members whose normal errors are independent. Trained members share descriptors, labels and mistakes: on rMD17 (ethanol,
-uracil, aspirin; 50 and 950 labels) the median disagreement was 2.8 to 4.7 times the mean absolute error of their mean.
+uracil, aspirin; 50 and 950 labels) the median disagreement was 3.4 to 5.2 times the mean absolute error of their mean.
 With 6, a committee that has reached the target lets the typical frame pass and flags the outliers. It is to be
 replaced by what each campaign measures on its own labels.
 """

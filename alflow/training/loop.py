@@ -113,7 +113,7 @@ def _validation_error(
 ) -> float:
     """Sum over labels and members of the root of the loss.
 
-    A sum of squares would be decided by the single frame that one member gets wrong, and throw away half of the training.
+    A sum of squares would be decided by the one frame that one member gets wrong, and throw away half of the training.
     """
     return math.fsum(float(losses(weights, offsets, examples(), training).sqrt().sum()) for examples in validation)
 
