@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from alflow.domain.config import ClosedModel
 
@@ -44,6 +44,15 @@ class ModelConfig(ClosedModel):
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(32, 32), min_length=1, max_length=6)
     length_scale: float = Field(default=8.0, gt=0.0)
     repulsion: bool = True
+
+    @field_validator("hidden", mode="before")
+    @classmethod
+    def _one_width_per_layer(cls, value: object) -> object:
+        if isinstance(value, int):
+            raise ValueError(
+                f"hidden is a list with one width per layer, for example [{value}, {value}]; found {value}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _angular_inside_radial(self) -> Self:

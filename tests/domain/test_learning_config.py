@@ -20,3 +20,8 @@ def test_the_angular_cutoff_lies_inside_the_radial_one() -> None:
     with pytest.raises(ValidationError, match=r"angular_cutoff_ang \(4\.0\) is at most cutoff_ang \(3\.0\)"):
         ModelConfig(cutoff_ang=3.0, angular_cutoff_ang=4.0)
     assert ModelConfig(cutoff_ang=3.0).angular_radius == 3.0
+
+
+def test_a_single_width_is_answered_with_what_is_expected() -> None:
+    with pytest.raises(ValidationError, match=r"one width per layer, for example \[32, 32\]; found 32"):
+        ModelConfig.model_validate({"hidden": 32})
