@@ -22,7 +22,7 @@ def largest_differences(forces: FloatArray, worst: FloatArray) -> None:
     for a in range(n_atoms):
         largest = forces.dtype.type(0.0)
         own = forces[0, a, 0] + forces[0, a, 1] + forces[0, a, 2]
-        broken = own - own != 0.0  # a single member is compared with none
+        broken = own != own  # a single member is compared with none
         for m in range(1, n_members):
             for n in range(m):
                 dx = forces[m, a, 0] - forces[n, a, 0]

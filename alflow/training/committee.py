@@ -106,6 +106,7 @@ def fit_committee(
     trained = train(initial, batches, shares_of_batches, judges, training, steps, generator)
     trained_at = time.perf_counter()
     committee = _committee(trained, view, unit, seen, warm.view_labels if warm else len(train_labels))
+    committee = _leveled(committee, train_labels)
     metrics = _metrics(committee, train_labels, known)
     metrics |= {
         "steps": float(steps),
@@ -251,6 +252,19 @@ def _committee(trained: Trained, view: View, unit: float, seen: DescriptorRange,
     )
     offsets = trained.offsets.to(torch.float64).T * unit
     return Committee(view.model, view.elements, weights, view.atomic_energies + offsets, view_labels, seen)
+
+
+def _leveled(committee: Committee, labels: Sequence[Label]) -> Committee:
+    """The committee with the atomic energies of each member that fit the labels best, its networks as they are.
+
+    An optimizer step moves them by more than an energy should be wrong; the best weights may lie anywhere on the way.
+    """
+    batch = to_batch([label.structure for label in labels])
+    counts = composition_counts(batch.numbers.numpy(), committee.elements)
+    energies = np.array([label.evaluation.energy for label in labels])
+    predicted = torch.cat([committee.predict(to_batch([label.structure])).energies for label in labels], dim=1).numpy()
+    shifts = np.stack([fit_atomic_energies(counts, energies - member) for member in predicted])
+    return replace(committee, atomic_energies=committee.atomic_energies + torch.as_tensor(shifts))
 
 
 def _metrics(committee: Committee, labels: Sequence[Label], validation: Sequence[Label]) -> dict[str, float]:

@@ -18,14 +18,16 @@ from alflow.tensors.lanes import WIDTH, lane_sum, load
 __all__ = ["contract", "padded"]
 
 Reals = npt.NDArray[np.floating[Any]]
+Indices = npt.NDArray[np.int64]
 
 
-def contract(gradients: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+def contract(gradients: torch.Tensor, slopes: torch.Tensor, extents: torch.Tensor) -> torch.Tensor:
     """Multiply each atom's gradients with its derivatives; differentiable in the gradients.
 
     Args:
         gradients: ∂E_m/∂x, shape (atom, member, component).
         slopes: ∂x/∂r, contiguous, shape (atom, component, coordinate), padded to whole lanes by :func:`padded`.
+        extents: Number of coordinates of each atom, int64, shape (atom,); what follows is zero.
 
     Returns:
         ∂E_m/∂r, shape (atom, member, coordinate).
@@ -35,12 +37,12 @@ def contract(gradients: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
 
     Examples:
         >>> g, s = torch.rand(2, 3, 4), torch.rand(2, 4, 6)
-        >>> torch.allclose(contract(g, padded(s))[..., :6], torch.bmm(g, s))
+        >>> torch.allclose(contract(g, padded(s), torch.tensor([6, 6]))[..., :6], torch.bmm(g, s))
         True
     """
     if slopes.shape[2] % WIDTH or not slopes.is_contiguous():
         raise ValueError(f"Slopes of shape {tuple(slopes.shape)} are not padded to whole lanes; use padded(slopes).")
-    result: torch.Tensor = _Contraction.apply(gradients, slopes)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _Contraction.apply(gradients, slopes, extents)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -51,27 +53,28 @@ def padded(slopes: torch.Tensor) -> torch.Tensor:
 
 class _Contraction(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, gradients: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-        context.save_for_backward(slopes)
+    def forward(context: Any, gradients: torch.Tensor, slopes: torch.Tensor, extents: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(slopes, extents)
         result = gradients.new_empty((*gradients.shape[:2], slopes.shape[2]))
-        _multiply(gradients.detach().contiguous().numpy(), slopes.numpy(), result.numpy())
+        _multiply(gradients.detach().contiguous().numpy(), slopes.numpy(), extents.numpy(), result.numpy())
         return result
 
     @staticmethod
-    def backward(context: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (slopes,) = context.saved_tensors
+    def backward(context: Any, cotangents: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        slopes, extents = context.saved_tensors
         n_atoms, n_members, n_coordinates = cotangents.shape
         result = cotangents.new_empty((n_atoms, n_members, slopes.shape[1]))
         _multiply_transposed(
             cotangents.reshape(-1, n_coordinates).contiguous().numpy(),
             slopes.view(-1, n_coordinates).numpy(),
+            extents.numpy(),
             result.numpy(),
         )
-        return result, None
+        return result, None, None
 
 
 @compiled
-def _multiply(left: Reals, right: Reals, result: Reals) -> None:
+def _multiply(left: Reals, right: Reals, extents: Indices, result: Reals) -> None:
     n_atoms, n_members, n_components = left.shape
     for a in range(n_atoms):
         result[a] = 0.0
@@ -80,18 +83,18 @@ def _multiply(left: Reals, right: Reals, result: Reals) -> None:
             for m in range(n_members):
                 factor = left[a, m, c]
                 sums = result[a, m]
-                for k in range(len(row)):
+                for k in range(extents[a]):
                     sums[k] += factor * row[k]
 
 
 @compiled
-def _multiply_transposed(left: Reals, right: Reals, result: Reals) -> None:
+def _multiply_transposed(left: Reals, right: Reals, extents: Indices, result: Reals) -> None:
     n_atoms, n_members, n_components = result.shape
     for a in range(n_atoms):
         for c in range(n_components):
             row = a * n_components + c
             for m in range(n_members):
                 total = load(left, a * n_members + m, 0) * load(right, row, 0)
-                for k in range(WIDTH, right.shape[1], WIDTH):
+                for k in range(WIDTH, extents[a], WIDTH):
                     total = total + load(left, a * n_members + m, k) * load(right, row, k)
                 result[a, m, c] = lane_sum(total)

@@ -66,6 +66,7 @@ class Examples:
         owner: Structure of each atom, shape (atom,).
         components: x, shape (atom, component).
         slopes: ∂x/∂r_ij, 1/Å, shape (atom, component, neighbor · 3), padded to whole lanes.
+        extents: Number of coordinates in each atom's slopes that can differ from zero, shape (atom,).
         neighbors: Row of each neighbor in the table of places, shape (atom, neighbor).
         vectors: r_ij, Å, shape (atom, neighbor, 3).
         energies: Energy without atomic energies and repulsion, eV, shape (structure,).
@@ -80,6 +81,7 @@ class Examples:
     owner: torch.Tensor
     components: torch.Tensor
     slopes: torch.Tensor
+    extents: torch.Tensor
     neighbors: torch.Tensor
     vectors: torch.Tensor
     energies: torch.Tensor
@@ -107,7 +109,7 @@ class Examples:
             Forces, eV/Å, shape (place, member, 3), and ∂E_m/∂r_ij, eV/Å, shape (atom, member, neighbor, 3).
         """
         n_members, n_atoms, _ = gradients.shape
-        pairs = contract(gradients.transpose(0, 1), self.slopes)
+        pairs = contract(gradients.transpose(0, 1), self.slopes, self.extents)
         n_coordinates = 3 * self.neighbors.shape[1]
         pairs = pairs[..., :n_coordinates].reshape(n_atoms, n_members, -1, 3)
         forces = gradients.new_zeros((len(self.forces), n_members, 3)).index_add(0, self.place, pairs.sum(dim=2))
@@ -163,6 +165,7 @@ def prepared(labels: Sequence[Label], view: View, dtype: torch.dtype = torch.flo
         owner=owner,
         components=components.to(dtype),
         slopes=padded(slopes.to(dtype)),
+        extents=3 * mask.sum(dim=1),
         neighbors=torch.where(mask, neighbors, place[:, None]),
         vectors=torch.where(mask[..., None], vectors, 0.0).to(dtype),
         energies=energies.to(dtype),
