@@ -23,11 +23,10 @@ from alflow.potentials.kernels import (
     n_sums,
     pull_invariants,
     pull_neighbors,
-    rounded,
 )
 from alflow.potentials.products import PANEL, evaluate_networks
 from alflow.tensors.jit import compiled, inlined, inner
-from alflow.tensors.lanes import WIDTH, lane_sum, load, log, narrow, row_sums, sqrt, store, turn
+from alflow.tensors.lanes import WIDTH, lane_sum, load, log, narrow, rounded, row_sums, sqrt, store, turn
 
 __all__ = ["collect", "describe_block", "repel", "respond_block"]
 
@@ -85,7 +84,7 @@ def _gather(
 @inlined
 def _fill(atom: int, k: int, cutoff2: float, first: int, ids: Indices, inside: Doubles) -> int:
     """Fill a group up to whole lanes."""
-    end = rounded(k, WIDTH)
+    end = rounded(k)
     for q in range(k, end):
         ids[first + q] = atom
         inside[0, q], inside[1, q], inside[2, q], inside[3, q] = np.sqrt(cutoff2), 0.0, 0.0, cutoff2
@@ -191,7 +190,7 @@ def respond_block(
         atoms, runs, form, bounds, geometry, ids, sums, features: As :func:`describe_block` was given and left them.
         networks: Sizes of the layers, and of each element weights and vectors, as
             :func:`alflow.potentials.products.evaluate_networks` wants them.
-        room: As much room as the gradients with respect to the symmetry functions need twice, one-dimensional.
+        room: Room for the gradients with respect to the symmetry functions, one-dimensional.
         structure_of: Structure of each atom, shape (all atoms,).
         energies: Energies so far, eV, shape (member, structure).
         forces: Forces so far, eV/Å, shape (all atoms, member · 3 rounded up to whole lanes).
@@ -204,16 +203,14 @@ def respond_block(
         if begin == end:
             continue
         atomic = np.empty((n_members, end - begin), geometry.dtype)
-        n_rows, width = n_members * layers[0] + WIDTH - 1, rounded(end - begin, WIDTH)
-        stride = n_members * rounded(layers[0], PANEL)
-        cotangents = room[: n_rows * width].reshape(n_rows, width)
-        gradients = room[n_rows * width : (n_rows + stride) * width].reshape(width, stride)
-        evaluate_networks(features, begin, end, layers, weights[e], vectors[e : e + 1], gradients, atomic, cotangents)
+        stride, n_rows = n_members * rounded(layers[0], PANEL), rounded(end - begin)
+        gradients = room[: n_rows * stride].reshape(n_rows, stride)
+        evaluate_networks(features, begin, end, layers, weights[e], vectors[e : e + 1], gradients, atomic)
         for m in range(n_members):
             for a in range(end - begin):
                 energies[m, structure_of[atoms[begin + a]]] += atomic[m, a]
         tile = _pull_run(
-            begin, end, tile, atoms, form, bounds, geometry, ids, sums, cotangents, n_members, forces, structure_of,
+            begin, end, tile, atoms, form, bounds, geometry, ids, sums, gradients, n_members, forces, structure_of,
             virials,
         )  # fmt: skip
 
@@ -221,7 +218,7 @@ def respond_block(
 @compiled
 def _pull_run(
     first: int, last: int, tile: int, atoms: Indices, form: tuple[Any, ...], bounds: Indices, geometry: Reals,
-    ids: Indices, sums: Reals, cotangents: Reals, n_members: int, forces: Reals, structure_of: Indices,
+    ids: Indices, sums: Reals, gradients: Reals, n_members: int, forces: Reals, structure_of: Indices,
     virials: Doubles,
 ) -> int:  # fmt: skip
     """Add the forces of one element's atoms; the tile after their last."""
@@ -229,22 +226,29 @@ def _pull_run(
     n_elements, n_radial, n_angular, degree = sizes
     n_channels, kind, width = n_elements * n_angular, geometry.dtype, forces.shape[1]
     work = np.zeros((layout(sizes)[3], WIDTH), kind)
-    dense = np.zeros((n_channels * rounded(n_channels, 4) + 1, WIDTH), kind)
-    pulled_size = n_members * (n_elements * n_radial + rounded(n_channels, 4) * (degree + 1) ** 2) + 3
-    pulled = np.zeros((pulled_size, WIDTH), kind)
+    dense = np.zeros((n_channels * rounded(n_channels, 4), WIDTH), kind)
+    size = n_elements * n_radial + rounded(n_channels, 4) * (degree + 1) ** 2
+    n_pulled = rounded(n_members * size + 3)
+    pulled, by_atom = np.zeros((n_pulled, WIDTH), kind), np.zeros((WIDTH, n_pulled), kind)
+    stride = gradients.shape[1] // n_members  # of one member
+    cotangents = np.zeros((stride, WIDTH), kind)
     gradient, own = np.zeros((width, WIDTH), kind), np.zeros((width, WIDTH), kind)
     by_neighbor = np.zeros((WIDTH, width), kind)
     for begin in range(first, last, WIDTH):
-        count = min(WIDTH, last - begin)
-        pull_invariants(cotangents, begin - first, count, sums[tile], sizes, n_members, dense, pulled)
+        for m in range(n_members):
+            for f in range(0, stride, WIDTH):
+                turn(gradients, begin - first, m * stride + f, cotangents, f, 0)
+            pull_invariants(cotangents, sums[tile], sizes, dense, pulled[m * size :])
+        for row in range(0, n_pulled, WIDTH):
+            turn(pulled, row, 0, by_atom, 0, row)
         tile += 1
-        for a in range(begin, begin + count):
+        for a in range(begin, min(begin + WIDTH, last)):
             own[:] = 0.0
             for g in range(2 * n_elements):
                 near, e = g < n_elements, g % n_elements
                 for k in range(bounds[a, g], bounds[a, g + 1], WIDTH):
                     pull_neighbors(
-                        near, e, k, a - begin, geometry, basis, table, sizes, work, n_members, pulled, gradient
+                        near, e, k, a - begin, geometry, basis, table, sizes, work, n_members, by_atom, gradient
                     )
                     _scatter(k, ids, gradient, by_neighbor, own, forces)
                     if virials.size > 0:

@@ -17,12 +17,13 @@ import torch
 from alflow.potentials.blocks import collect, describe_block, repel, respond_block
 from alflow.potentials.descriptors import NEAREST_ANG, RadialBasis, SymmetryFunctions
 from alflow.potentials.hdnnp import FoldedWeights
+from alflow.potentials.kernels import n_sums
 from alflow.potentials.networks import layered
 from alflow.potentials.products import PANEL
 from alflow.potentials.repulsion import longest_reach, repulsion_terms
 from alflow.potentials.species import species_of
 from alflow.tensors import Batch, Prediction
-from alflow.tensors.lanes import WIDTH
+from alflow.tensors.lanes import WIDTH, rounded
 from alflow.tensors.pairs import PairList
 from alflow.tensors.verlet import VerletList
 
@@ -190,7 +191,7 @@ class CompiledCommittee:
         self, plan: _Plan, room: _Room, pairs: PairList, positions: npt.NDArray[np.float64], block: _Block
     ) -> tuple[Reals, int]:
         """Symmetry functions of a block, shape (feature, column), and its number of overlapping pairs."""
-        width = _rounded(len(block.atoms)) + WIDTH
+        width = rounded(len(block.atoms)) + WIDTH
         features = room.features[: self.functions.n_features * width].reshape(self.functions.n_features, width)
         rows = (pairs.starts, pairs.other, pairs.shift, pairs.offsets)
         n_contacts = describe_block(
@@ -231,20 +232,19 @@ class CompiledCommittee:
         return _Plan(numbers.numpy().copy(), flat, structure_of, self.atomic_energies @ counts.T, blocks)
 
     def _room(self, plan: _Plan, pairs: PairList) -> _Room:
-        n_elements, n_radial, n_angular, degree = self.sizes
+        n_elements = self.sizes[0]
         largest = max((len(block.atoms) for block in plan.blocks), default=0)
         lengths = np.diff(pairs.starts)
         n_pairs = max((int(lengths[block.atoms].sum()) for block in plan.blocks), default=0)
         n_lanes = n_pairs + (largest + 1) * 2 * n_elements * WIDTH
-        n_sums = _rounded(n_elements * (n_radial + n_angular * (degree + 1) ** 2))
         return _Room(
             np.empty((largest, 2 * n_elements + 1), dtype=np.int32),
             np.empty((5, n_lanes), dtype=self.kind),
             np.empty(n_lanes, dtype=np.int32),
             np.empty((n_pairs, 5)),
-            np.empty((largest // WIDTH + n_elements + 1, n_sums, WIDTH), dtype=self.kind),
-            np.empty(self.functions.n_features * (_rounded(largest) + WIDTH), dtype=self.kind),
-            np.empty(2 * self.n_members * (self.functions.n_features + PANEL) * _rounded(largest), dtype=self.kind),
+            np.empty((largest // WIDTH + n_elements + 1, n_sums(self.sizes), WIDTH), dtype=self.kind),
+            np.empty(self.functions.n_features * (rounded(largest) + WIDTH), dtype=self.kind),
+            np.empty(self.n_members * (self.functions.n_features + PANEL) * rounded(largest), dtype=self.kind),
         )
 
 
@@ -273,7 +273,7 @@ class _Sums:
         n_members, n_structures = plan.baseline.shape
         return cls(
             plan.baseline.copy(),
-            np.zeros((plan.numbers.size, _rounded(3 * n_members)), dtype=kind),
+            np.zeros((plan.numbers.size, rounded(3 * n_members)), dtype=kind),
             np.zeros((n_virials, 9 * n_members)),
             np.zeros(n_structures),
             np.zeros((n_structures, 9)),
@@ -321,7 +321,3 @@ def _harmonics_table(max_degree: int) -> npt.NDArray[np.float64]:
                 table[1, l, m], table[2, l, m] = (2 * l - 1) / (l - m), (l + m - 1) / (l - m)
         table[3, l, l] = math.prod(range(1, 2 * l, 2))
     return table
-
-
-def _rounded(count: int) -> int:
-    return (count + WIDTH - 1) // WIDTH * WIDTH

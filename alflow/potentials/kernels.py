@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alflow.tensors.jit import inlined, inner
-from alflow.tensors.lanes import WIDTH, exp, keep_positive, load, splat, spread, store
+from alflow.tensors.jit import inlined, inner, shared
+from alflow.tensors.lanes import exp, keep_positive, load, rounded, splat, splat_at, store
 
 __all__ = [
     "Doubles",
@@ -27,7 +27,6 @@ __all__ = [
     "n_sums",
     "pull_invariants",
     "pull_neighbors",
-    "rounded",
 ]
 
 Reals = npt.NDArray[np.floating[Any]]
@@ -35,12 +34,6 @@ Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 Sizes = tuple[int, int, int, int]
 """Numbers of elements, of radial and of angular functions, and the highest degree."""
-
-
-@inlined
-def rounded(count: int, step: int) -> int:
-    """The next multiple."""
-    return (count + step - 1) // step * step
 
 
 @inner
@@ -111,14 +104,14 @@ def harmonics(x: Any, y: Any, z: Any, degree: int, table: Reals, work: Reals, fi
                 store(work, 2 * n_harmonics + minus, 0, q * c)
 
 
-@inlined
+@shared
 def n_sums(sizes: Sizes) -> int:
     """Number of radial sums and moments of an atom, rounded up to whole lanes."""
     n_elements, n_radial, n_angular, degree = sizes
-    return rounded(n_elements * (n_radial + n_angular * (degree + 1) ** 2), WIDTH)
+    return rounded(n_elements * (n_radial + n_angular * (degree + 1) ** 2))
 
 
-@inlined
+@shared
 def layout(sizes: Sizes) -> tuple[int, int, int, int]:
     """Where the parts of the work array begin.
 
@@ -167,7 +160,7 @@ def invariants(e: int, sums: Reals, sizes: Sizes, center: Reals, column: int, fe
     n_channels, n_harmonics = n_elements * n_angular, (degree + 1) ** 2
     moments = n_elements * n_radial
     for row in range(moments):
-        store(features, row, column, load(sums, row, 0) - spread(center, e, row))
+        store(features, row, column, load(sums, row, 0) - splat_at(center, e, row))
     row = moments
     for l in range(degree + 1):  # noqa: E741
         for c in range(n_channels):
@@ -177,65 +170,51 @@ def invariants(e: int, sums: Reals, sizes: Sizes, center: Reals, column: int, fe
                 total = load(sums, first + l * l, 0) * load(sums, second + l * l, 0)
                 for q in range(l * l + 1, (l + 1) * (l + 1)):
                     total = total + load(sums, first + q, 0) * load(sums, second + q, 0)
-                store(features, row, column, total - spread(center, e, row))
+                store(features, row, column, total - splat_at(center, e, row))
                 row += 1
 
 
-@inlined
-def _columns(matrix: Reals, row: int, begin: int, count: int, spare: Reals) -> Any:
-    """Eight columns of a row, of which ``count`` exist; the rest holds anything."""
-    height, width = matrix.shape
-    if row * width + begin + WIDTH <= height * width:
-        return load(matrix, row, begin)
-    for lane in range(count):
-        spare[0, lane] = matrix[row, begin + lane]
-    return load(spare, 0, 0)
-
-
 @inner
-def pull_invariants(
-    cotangents: Reals, begin: int, count: int, sums: Reals, sizes: Sizes, n_members: int, dense: Reals, pulled: Reals
-) -> None:
-    """Carry the gradient from the invariants to the sums of eight atoms.
+def pull_invariants(cotangents: Reals, sums: Reals, sizes: Sizes, dense: Reals, pulled: Reals) -> None:
+    """Carry the gradient of one member from the invariants to the sums of eight atoms.
 
-    ∂E_m/∂A_c,lm = Σ_c' (1 + δ_cc') ∂E_m/∂G_cc'l A_c',lm.
+    ∂E/∂A_c,lm = Σ_c' (1 + δ_cc') ∂E/∂G_cc'l A_c',lm.
 
     Args:
-        cotangents: ∂E_m/∂G, shape (member · feature, atom).
-        begin: First of the eight atoms.
-        count: How many of them exist.
-        sums: Radial sums and moments of these atoms, shape (sum, 8).
+        cotangents: ∂E/∂G of these atoms, shape (feature, 8).
+        sums: Their radial sums and moments, shape (sum, 8).
         sizes: Numbers of functions.
-        n_members: Number of members.
-        dense: Room for one symmetric matrix over channels, zero on entry, shape (channel, rounded up to four, times
-            channel, plus one; 8).
-        pulled: Receives the gradient, for each member with room for channels rounded up to four, shape (…, 8).
+        dense: Room for one symmetric matrix over channels, shape (channel rounded up to four, times channel; 8); the
+            rows behind the last channel hold finite numbers.
+        pulled: Receives the gradient, with room for channels rounded up to four, shape (…, 8).
     """
     n_elements, n_radial, n_angular, degree = sizes
     n_channels, n_harmonics, moments = n_elements * n_angular, (degree + 1) ** 2, n_elements * n_radial
-    spare = dense[n_channels * rounded(n_channels, 4) :]
-    row = 0
-    for m in range(n_members):
-        out = m * (moments + rounded(n_channels, 4) * n_harmonics)
-        for f in range(moments):
-            store(pulled, out + f, 0, _columns(cotangents, row, begin, count, spare))
+    for row in range(moments):
+        store(pulled, row, 0, load(cotangents, row, 0))
+    row = moments
+    for l in range(degree + 1):  # noqa: E741
+        for c in range(n_channels):
+            value = load(cotangents, row, 0)
+            store(dense, c * n_channels + c, 0, value + value)
             row += 1
-        for l in range(degree + 1):  # noqa: E741
-            for c in range(n_channels):
-                for d in range(c, n_channels):
-                    value = _columns(cotangents, row, begin, count, spare)
-                    value = value + value if c == d else value
-                    store(dense, c * n_channels + d, 0, value)
-                    store(dense, d * n_channels + c, 0, value)
-                    row += 1
-            for c in range(0, n_channels, 4):
-                first = out + moments + c * n_harmonics
-                for q in range(l * l, (l + 1) * (l + 1)):
-                    _four_channels(dense, c * n_channels, n_channels, sums, moments + q, n_harmonics, pulled, first + q)
+            for d in range(c + 1, n_channels):
+                value = load(cotangents, row, 0)
+                store(dense, c * n_channels + d, 0, value)
+                store(dense, d * n_channels + c, 0, value)
+                row += 1
+        for c in range(0, n_channels, 4):
+            first, q, end = moments + c * n_harmonics, l * l, (l + 1) * (l + 1)
+            while q + 3 <= end:
+                _three_harmonics(dense, c * n_channels, n_channels, sums, moments + q, n_harmonics, pulled, first + q)
+                q += 3
+            while q < end:
+                _one_harmonic(dense, c * n_channels, n_channels, sums, moments + q, n_harmonics, pulled, first + q)
+                q += 1
 
 
 @inlined
-def _four_channels(
+def _one_harmonic(
     dense: Reals, row: int, n_channels: int, sums: Reals, first: int, n_harmonics: int, pulled: Reals, out: int
 ) -> None:
     """Four rows of the matrix times the moments of one harmonic: together, because loads are what limits it."""
@@ -247,10 +226,39 @@ def _four_channels(
         b = b + load(dense, row + n_channels + k, 0) * moment
         c = c + load(dense, row + 2 * n_channels + k, 0) * moment
         d = d + load(dense, row + 3 * n_channels + k, 0) * moment
-    store(pulled, out, 0, a)
-    store(pulled, out + n_harmonics, 0, b)
-    store(pulled, out + 2 * n_harmonics, 0, c)
-    store(pulled, out + 3 * n_harmonics, 0, d)
+    _store_four(pulled, out, n_harmonics, a, b, c, d)
+
+
+@inlined
+def _three_harmonics(
+    dense: Reals, row: int, n_channels: int, sums: Reals, first: int, n_harmonics: int, pulled: Reals, out: int
+) -> None:
+    """The same for three harmonics: twelve sums that do not wait for each other."""
+    zero = splat(dense.dtype.type(0.0))
+    a0, b0, c0, d0, a1, b1, c1, d1 = zero, zero, zero, zero, zero, zero, zero, zero
+    a2, b2, c2, d2 = zero, zero, zero, zero
+    for k in range(n_channels):
+        place = first + k * n_harmonics
+        x, y, z = load(sums, place, 0), load(sums, place + 1, 0), load(sums, place + 2, 0)
+        value = load(dense, row + k, 0)
+        a0, a1, a2 = a0 + value * x, a1 + value * y, a2 + value * z
+        value = load(dense, row + n_channels + k, 0)
+        b0, b1, b2 = b0 + value * x, b1 + value * y, b2 + value * z
+        value = load(dense, row + 2 * n_channels + k, 0)
+        c0, c1, c2 = c0 + value * x, c1 + value * y, c2 + value * z
+        value = load(dense, row + 3 * n_channels + k, 0)
+        d0, d1, d2 = d0 + value * x, d1 + value * y, d2 + value * z
+    _store_four(pulled, out, n_harmonics, a0, b0, c0, d0)
+    _store_four(pulled, out + 1, n_harmonics, a1, b1, c1, d1)
+    _store_four(pulled, out + 2, n_harmonics, a2, b2, c2, d2)
+
+
+@inlined
+def _store_four(array: Reals, row: int, step: int, a: Any, b: Any, c: Any, d: Any) -> None:
+    store(array, row, 0, a)
+    store(array, row + step, 0, b)
+    store(array, row + 2 * step, 0, c)
+    store(array, row + 3 * step, 0, d)
 
 
 @inlined
@@ -285,7 +293,7 @@ def pull_neighbors(
         member = m * (n_elements * n_radial + rounded(n_elements * n_angular, 4) * n_harmonics)
         along = zero
         for n in range(n_radial):
-            along = along + load(work, n_radial + n, 0) * spread(pulled, member + e * n_radial + n, lane)
+            along = along + load(work, n_radial + n, 0) * splat_at(pulled, lane, member + e * n_radial + n)
         qx, qy, qz = zero, zero, zero
         if near:
             first = member + n_elements * n_radial + e * n_angular * n_harmonics
@@ -294,8 +302,8 @@ def pull_neighbors(
                 for n in range(n_angular):
                     value, slope = load(work, angular + n, 0), load(work, angular + n_angular + n, 0)
                     row = first + n * n_harmonics + q
-                    a, b = spread(pulled, row, lane), spread(pulled, row + 1, lane)
-                    c, d = spread(pulled, row + 2, lane), spread(pulled, row + 3, lane)
+                    a, b = splat_at(pulled, lane, row), splat_at(pulled, lane, row + 1)
+                    c, d = splat_at(pulled, lane, row + 2), splat_at(pulled, lane, row + 3)
                     v0, v1, v2, v3 = v0 + value * a, v1 + value * b, v2 + value * c, v3 + value * d
                     s0, s1, s2, s3 = s0 + slope * a, s1 + slope * b, s2 + slope * c, s3 + slope * d
                 along = along + _dot4(work, angles + q, s0, s1, s2, s3)

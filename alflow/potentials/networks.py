@@ -12,6 +12,7 @@ import torch
 from alflow.potentials.hdnnp import FoldedWeights
 from alflow.potentials.kernels import Reals
 from alflow.potentials.products import PANEL, pack
+from alflow.tensors.lanes import rounded
 
 __all__ = ["layered"]
 
@@ -37,7 +38,7 @@ def _packed(weights: FoldedWeights, e: int) -> Reals:
     n_members = weights.output.shape[1]
     n_features = weights.first.shape[1]
     first = weights.first[e].reshape(n_features, n_members, -1)
-    wide = np.zeros((n_features, n_members, _rounded(first.shape[2])), dtype=first.numpy().dtype)
+    wide = np.zeros((n_features, n_members, rounded(first.shape[2], PANEL)), dtype=first.numpy().dtype)
     wide[:, :, : first.shape[2]] = first.numpy()
     layers = [pack(wide.reshape(1, n_features, -1))]
     layers += [pack(layer.numpy()) for layer in weights.hidden[e]]
@@ -55,10 +56,6 @@ def _vectors(weights: FoldedWeights, e: int) -> Reals:
 
 def _side_by_side(weights: torch.Tensor) -> Reals:
     """All members' vectors in one row, each rounded up to whole panels."""
-    row = np.zeros((len(weights), _rounded(weights.shape[1])), dtype=weights.numpy().dtype)
+    row = np.zeros((len(weights), rounded(weights.shape[1], PANEL)), dtype=weights.numpy().dtype)
     row[:, : weights.shape[1]] = weights.numpy()
     return row.reshape(1, -1)
-
-
-def _rounded(count: int) -> int:
-    return -(-count // PANEL) * PANEL

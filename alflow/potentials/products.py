@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from alflow.potentials.kernels import Reals, rounded
+from alflow.potentials.kernels import Reals
 from alflow.tensors.jit import compiled, inlined, inner
-from alflow.tensors.lanes import WIDTH, exp, lane_sum, load, splat, spread, store, turn
+from alflow.tensors.lanes import WIDTH, exp, lane_sum, load, rounded, splat, splat_at, store
 
 __all__ = ["PANEL", "evaluate_networks", "pack"]
 
@@ -34,7 +34,7 @@ def pack(weights: Reals) -> Reals:
         Weights of sixteen units after another, zero where there is no unit, shape (member · panel · input, 16).
     """
     n_members, n_inputs, n_units = weights.shape
-    width = -(-n_units // PANEL) * PANEL
+    width = rounded(n_units, PANEL)
     padded = np.zeros((n_members, n_inputs, width), dtype=weights.dtype)
     padded[:, :, :n_units] = weights
     parts = padded.reshape(n_members, n_inputs, width // PANEL, PANEL).swapaxes(1, 2)
@@ -44,7 +44,7 @@ def pack(weights: Reals) -> Reals:
 @compiled
 def evaluate_networks(
     features: Reals, begin: int, end: int, sizes: Sizes, weights: Reals, vectors: Reals, gradients: Reals,
-    energies: Reals, cotangents: Reals,
+    energies: Reals,
 ) -> None:  # fmt: skip
     """Evaluate the networks of some atoms of one element.
 
@@ -56,12 +56,12 @@ def evaluate_networks(
         weights: Packed weights of all layers in the order of evaluation, forth and back, shape (row, 16).
         vectors: Biases of all layers, output weights, linear weights, and as many zeros as the widest layer of all
             members, one after another, each member's rounded up to whole panels, shape (1, number).
-        gradients: Room for ∂E/∂G, shape (atom rounded up to whole lanes, member · feature rounded up to whole panels).
+        gradients: Receives ∂E/∂G, eV, each member's features rounded up to whole panels, shape (atom rounded up to
+            whole lanes, member · feature); rows without an atom hold anything.
         energies: Receives the energies, eV, shape (member, atom).
-        cotangents: Receives ∂E/∂G, eV, shape (member · feature and seven more, atom rounded up to whole lanes).
     """
     n_members, n_atoms, n_layers, n_features = len(energies), end - begin, len(sizes) - 1, sizes[0]
-    n_rows, stride = rounded(n_atoms, WIDTH), rounded(n_features, PANEL)
+    n_rows, stride = rounded(n_atoms), rounded(n_features, PANEL)
     widest = 0
     for layer in range(n_layers):
         widest = max(widest, n_members * rounded(sizes[layer + 1], PANEL))
@@ -93,10 +93,6 @@ def evaluate_networks(
         slopes, 0, rounded(sizes[1], PANEL), n_members, sizes[1], n_atoms, weights, row, vectors, linear,
         n_members * stride, gradients, 0,
     )  # fmt: skip
-    for m in range(n_members):
-        for f in range(0, n_features, WIDTH):
-            for a in range(0, n_rows, WIDTH):
-                turn(gradients, a, m * stride + f, cotangents, m * n_features + f, a)
 
 
 @inner
@@ -189,13 +185,13 @@ def _four_atoms(
     b0, b1, c0, c1, d0, d1 = a0, a1, a0, a1, a0, a1
     for k in range(n_inputs):
         w0, w1 = load(weights, row + k, 0), load(weights, row + k, WIDTH)
-        x = spread(inputs, atom, first + k)
+        x = splat_at(inputs, atom, first + k)
         a0, a1 = a0 + w0 * x, a1 + w1 * x
-        x = spread(inputs, atom + 1, first + k)
+        x = splat_at(inputs, atom + 1, first + k)
         b0, b1 = b0 + w0 * x, b1 + w1 * x
-        x = spread(inputs, atom + 2, first + k)
+        x = splat_at(inputs, atom + 2, first + k)
         c0, c1 = c0 + w0 * x, c1 + w1 * x
-        x = spread(inputs, atom + 3, first + k)
+        x = splat_at(inputs, atom + 3, first + k)
         d0, d1 = d0 + w0 * x, d1 + w1 * x
     _store_pair(outputs, out, place, a0, a1)
     _store_pair(outputs, out + 1, place, b0, b1)
@@ -212,9 +208,9 @@ def _two_atoms(
     b0, b1 = a0, a1
     for k in range(n_inputs):
         w0, w1 = load(weights, row + k, 0), load(weights, row + k, WIDTH)
-        x = spread(inputs, atom, first + k)
+        x = splat_at(inputs, atom, first + k)
         a0, a1 = a0 + w0 * x, a1 + w1 * x
-        x = spread(inputs, atom + 1, first + k)
+        x = splat_at(inputs, atom + 1, first + k)
         b0, b1 = b0 + w0 * x, b1 + w1 * x
     _store_pair(outputs, out, place, a0, a1)
     _store_pair(outputs, out + 1, place, b0, b1)

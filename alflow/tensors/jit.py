@@ -9,8 +9,9 @@ from typing import Any, Final, TypeVar, cast
 
 import numba
 from numba.core.caching import FunctionCache, NullCache
+from numba.extending import register_jitable
 
-__all__ = ["compiled", "inlined", "inner"]
+__all__ = ["compiled", "inlined", "inner", "shared"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -61,3 +62,8 @@ def inner(function: _Function) -> _Function:
 def inlined(function: _Function) -> _Function:
     """Like :func:`inner`, for a function so small that a call would cost more than it does."""
     return cast(_Function, numba.njit(_nrt=False, forceinline=True, **_OPTIONS)(function))
+
+
+def shared(function: _Function) -> _Function:
+    """Leave a function to Python as it is, and let compiled functions call it too."""
+    return cast(_Function, register_jitable(function))

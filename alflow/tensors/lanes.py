@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-from alflow.tensors.jit import inlined
+from alflow.tensors.jit import inlined, shared
 
 __all__ = [
     "WIDTH",
@@ -30,9 +30,10 @@ __all__ = [
     "load",
     "log",
     "narrow",
+    "rounded",
     "row_sums",
     "splat",
-    "spread",
+    "splat_at",
     "sqrt",
     "store",
     "turn",
@@ -56,6 +57,12 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 
 _emitted = cast(Callable[[Callable[..., Any]], Callable[..., Any]], intrinsic)
+
+
+@shared
+def rounded(count: int, step: int = WIDTH) -> int:
+    """The next multiple of a step."""
+    return (count + step - 1) // step * step
 
 
 class _Lanes(types.Type):
@@ -188,7 +195,7 @@ def splat(_: Any, value: Any) -> Any:
 
 
 @_emitted
-def spread(_: Any, array: Any, row: Any, column: Any) -> Any:
+def splat_at(_: Any, array: Any, row: Any, column: Any) -> Any:
     """One number of a C-contiguous matrix in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
