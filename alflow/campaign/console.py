@@ -131,6 +131,11 @@ def summary_table(summary: Summary) -> Table:
         interval = "" if low is None or high is None else f", 95 % interval {milli(low)} to {milli(high)}"
         frames = summary.metrics.get("n_audit", 0)
         table.add_row("force error", f"{milli(mae)} meV/Å{interval} ({frames:.0f} audit frames, never trained on)")
+    if summary.excursions:
+        outside = [excursion for excursion in summary.excursions if excursion > 0]
+        farthest = f", by up to {max(outside):.2g} times its range" if outside else ""
+        share = f"{len(outside)} of {len(summary.excursions)} flagged frames"
+        table.add_row("extrapolating", f"{share} lay outside of what the committee was trained on{farthest}")
     if summary.walker_steps:
         steps = summary.walker_steps
         table.add_row("walkers", f"{len(steps)}, {sum(steps)} steps in all, {min(steps)} to {max(steps)} each")

@@ -72,6 +72,7 @@ def _labels(store: Store, campaign_id: int, name: str) -> Iterator[tuple[Label, 
             "step": frame.step,
             "generation": frame.generation,
             "disagreement_ev_ang": frame.disagreement,
+            "extrapolation": frame.extrapolation,
         }
         info.update({key: value for key, value in optional.items() if value is not None})
         yield label, info

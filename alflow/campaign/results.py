@@ -204,6 +204,7 @@ class Results:
             generation=generation,
             disagreement=frame.disagreement,
             force_std=frame.force_std,
+            extrapolation=frame.extrapolation,
             threshold=task.settings.threshold,
             reason=reason,
             predicted_energy=frame.predicted_energy,

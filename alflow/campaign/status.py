@@ -56,6 +56,8 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
         lines.append(("made by", "displacing a starting structure, before any committee existed"))
     if frame.disagreement is not None and frame.threshold is not None:
         lines.append(("disagreement", f"{frame.disagreement:.3f} eV/Å; the threshold was {frame.threshold:.3f} eV/Å"))
+    if frame.extrapolation is not None:
+        lines.append(("training data", told_extrapolation(frame.extrapolation)))
     reason = f": {frame.reason}" if frame.reason else ""
     lines.append(("decision", f"{frame.decision}{reason}"))
     if story.job is not None:
@@ -79,3 +81,10 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
     for data, split in story.datasets:
         lines.append(("entered", f"data set {data.digest[:12]} as {split} ({data.n_train} train labels)"))
     return lines
+
+
+def told_extrapolation(excursion: float) -> str:
+    """Say how far a frame lies outside of what its committee was trained on."""
+    if excursion <= 0.0:
+        return "inside the range of what the committee was trained on"
+    return f"outside of what the committee was trained on, by {excursion:.2g} times its range"

@@ -55,6 +55,8 @@ class Summary:
         metrics: Its errors; unit in the key.
         walker_steps: Steps of every walker.
         time: Where the cores' time went.
+        excursions: For each flagged frame how far it lay outside of what its committee was trained on, in units of the
+            range; 0 inside.
         learning_curve: (labels learnt from, generation, metrics) of every accepted committee.
     """
 
@@ -67,6 +69,7 @@ class Summary:
     metrics: Mapping[str, float]
     walker_steps: tuple[int, ...]
     time: TimeSplit
+    excursions: tuple[float, ...]
     learning_curve: tuple[tuple[int, int, Mapping[str, float]], ...]
 
 
@@ -78,6 +81,7 @@ def summarize(store: Store, campaign: CampaignRecord) -> Summary:
     for row in executions:
         if row.failure_kind is not None:
             failures[row.failure_kind] = failures.get(row.failure_kind, 0) + 1
+    flagged = store.frames(campaign.id, decision="flagged")
     curve = []
     for committee in store.committees(campaign.id):
         if committee.state != "rejected":
@@ -93,6 +97,7 @@ def summarize(store: Store, campaign: CampaignRecord) -> Summary:
         metrics=active.metrics if active else {},
         walker_steps=tuple(w.step for w in store.walkers(campaign.id)),
         time=split_time(executions, list(store.events(campaign.id))),
+        excursions=tuple(f.extrapolation for f in flagged if f.extrapolation is not None),
         learning_curve=tuple(curve),
     )
 

@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from alflow.domain import Label, Structure
 from alflow.domain.identity import digest_of_bytes
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
-from alflow.exploration import SegmentOutcome, SegmentSettings, Walker, explore
+from alflow.exploration import FlaggedFrame, SegmentOutcome, SegmentSettings, Walker, explore
 from alflow.potentials import Committee, load_committee
 from alflow.reference import LabelRequest, LabelResult, run_label
 from alflow.reference.spool import write_durably
@@ -153,7 +153,8 @@ def run_task(task: Task, threads: int = 1) -> Answer:
     if isinstance(task, LabelTask):
         value = run_label(task.request)
     elif isinstance(task, ExploreTask):
-        value = explore(_committee(task.committee), task.walkers, task.settings)
+        committee = _committee(task.committee)
+        value = _with_extrapolation(committee, explore(committee, task.walkers, task.settings))
     elif isinstance(task, TrainTask):
         value = _train(task)
     else:
@@ -168,6 +169,21 @@ def _committee(weights: WeightFile) -> Committee:
             _CACHE.pop(next(iter(_CACHE)))
         _CACHE[weights.sha256] = load_committee(weights.path, sha256=weights.sha256, dtype=EXPLORING_DTYPE)
     return _CACHE[weights.sha256]
+
+
+def _with_extrapolation(committee: Committee, outcome: SegmentOutcome) -> SegmentOutcome:
+    """The same outcome with the excursion of every frame that may be labelled; measured once, not at every step."""
+    if committee.trained_range is None:
+        return outcome
+
+    def measured(frame: FlaggedFrame | None) -> FlaggedFrame | None:
+        if frame is None:
+            return None
+        excursion = float(committee.extrapolation(to_batch([frame.structure], committee.dtype)).frames[0])
+        return replace(frame, extrapolation=excursion if np.isfinite(excursion) else None)
+
+    walkers = tuple(replace(walker, frame=measured(walker.frame)) for walker in outcome.walkers)
+    return replace(outcome, walkers=walkers, audit=measured(outcome.audit))
 
 
 def _score(task: ScoreTask) -> dict[str, float]:

@@ -52,6 +52,8 @@ class FlaggedFrame:
         force_std: Standard deviation of the members' forces on the atom where it is largest, eV/Å.
         predicted_energy: Mean energy over members, eV.
         predicted_forces: Mean forces over members, eV/Å, shape (atom, 3).
+        extrapolation: How far it lies outside of what the committee was trained on, in units of the range; None if
+            nobody has measured it.
     """
 
     walker: int
@@ -61,6 +63,7 @@ class FlaggedFrame:
     force_std: float
     predicted_energy: float
     predicted_forces: FloatArray
+    extrapolation: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,6 +107,8 @@ class FrameRecord:
         generation: Generation of the committee that looked at it.
         disagreement: Largest disagreement of any atom, eV/Å.
         force_std: Largest standard deviation of the members' forces on any atom, eV/Å.
+        extrapolation: How far it lies outside of what the committee was trained on, in units of the range; 0 inside,
+            None if that is not known.
         threshold: Threshold in force, eV/Å.
         reason: Why that was decided.
         predicted_energy: Mean of the committee, eV.
@@ -125,6 +127,7 @@ class FrameRecord:
     generation: int | None = None
     disagreement: float | None = None
     force_std: float | None = None
+    extrapolation: float | None = None
     threshold: float | None = None
     reason: str = ""
     predicted_energy: float | None = None

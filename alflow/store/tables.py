@@ -141,6 +141,7 @@ class FrameRow(TableRow):
         _finite("time_fs"),
         _finite("disagreement_ev_ang"),
         _finite("force_std_ev_ang"),
+        _finite("extrapolation"),
         _finite("threshold_ev_ang"),
         _finite("predicted_energy_ev"),
         Index(None, "campaign_id", "event_seq", "id"),
@@ -157,6 +158,7 @@ class FrameRow(TableRow):
     generation: Mapped[int | None] = mapped_column()
     disagreement_ev_ang: Mapped[float | None] = mapped_column(FiniteNumber("disagreement_ev_ang"))
     force_std_ev_ang: Mapped[float | None] = mapped_column(FiniteNumber("force_std_ev_ang"))
+    extrapolation: Mapped[float | None] = mapped_column(FiniteNumber("extrapolation"))
     threshold_ev_ang: Mapped[float | None] = mapped_column(FiniteNumber("threshold_ev_ang"))
     decision: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(FreeText)

@@ -10,6 +10,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -17,7 +18,7 @@ from sqlalchemy import inspect
 
 import alflow.store
 from alflow.errors import StoreError
-from alflow.store import Store
+from alflow.store import Holder, Store
 from alflow.store.opening import address_of, engine_of, writing
 from alflow.store.schema import migration_config, migrations_folder
 from alflow.store.tables import TableRow
@@ -84,7 +85,7 @@ def test_migrations_go_down_and_up_again(target: str) -> None:
 def test_a_newer_schema_is_not_touched(target: str) -> None:
     _set_revision(target, "9999")
     for create in (True, False):
-        with pytest.raises(StoreError, match=r"written by a newer alflow .schema 9999; this one knows up to 0001"):
+        with pytest.raises(StoreError, match=r"written by a newer alflow .schema 9999; this one knows up to 0002"):
             Store.open(target, create=create)
 
 
@@ -170,3 +171,22 @@ def _set_revision(target: str, revision: str) -> None:
     with writing(engine) as connection:
         connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
     engine.dispose()
+
+
+def test_an_older_store_keeps_its_frames_and_learns_the_new_column(target: str, samples: Any) -> None:
+    with Store.open(target, create=True) as store:
+        campaign = store.create_campaign("water", {}, seed=1)
+        with store.transaction(store.acquire(campaign.id, Holder.current())) as tx:
+            tx.add_frame(samples.frame(campaign.id, 1, extrapolation=0.25), samples.structure(1))
+    engine = engine_of(address_of(target))
+    with writing(engine) as connection:
+        command.downgrade(migration_config(connection), "0001")
+    engine.dispose()
+    with Store.open(target, create=True) as store:
+        (frame,) = store.frames(campaign.id)
+        assert vars(frame) == vars(samples.frame(campaign.id, 1, extrapolation=None))
+        with (
+            pytest.raises(StoreError, match="extrapolation must be a finite number"),
+            store.transaction(store.acquire(campaign.id, Holder.current(), take_over=True)) as tx,
+        ):
+            tx.add_frame(samples.frame(campaign.id, 2, extrapolation=float("nan")), samples.structure(2))
