@@ -17,8 +17,8 @@ from alflow.campaign.site import VALIDATION_SHARE
 from alflow.cli import app
 from alflow.domain import FailureKind
 from alflow.exploration import SegmentSettings
-from alflow.reference import PyscfConfig
-from alflow.reference.scf import FORCE_PER_GRADIENT
+from alflow.reference import PyscfReference
+from alflow.reference.quality import FORCE_PER_GRADIENT
 from alflow.selection.threshold import DISAGREEMENT_PER_ERROR
 
 ROOT: Final = Path(__file__).parents[1]
@@ -103,7 +103,7 @@ def test_the_tutorial_shows_the_workflow_as_it_is() -> None:
 def test_numbers_in_the_documents_are_those_of_the_code() -> None:
     settings = SegmentSettings(1, 1.0, 300.0, 0)
     campaign = CampaignConfig(structures="x.xyz")
-    acceptance = 3 * FORCE_PER_GRADIENT * PyscfConfig().gradient_tolerance_ha
+    acceptance = 3 * FORCE_PER_GRADIENT * PyscfReference().gradient_tolerance_ha
     science, architecture = flat("docs/science.md"), flat("docs/architecture.md")
     expected = {
         science: [

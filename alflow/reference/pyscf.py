@@ -6,31 +6,23 @@ with them; PySCF (half a second, a hundred megabytes) is loaded by :meth:`PyscfR
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from alflow.domain import Level, Outcome, Structure
+from alflow.reference.functionals import Functional, find_functional
 
-__all__ = ["COMBINED_METHODS", "PROCEDURE", "PyscfReference"]
+__all__ = ["PROCEDURE", "PyscfReference", "SpinPolicy"]
 
-PROCEDURE: Final = 1
+PROCEDURE: Final = 2
 """Version of how a label is computed; part of the level, raised whenever a change alters the numbers."""
 
-COMBINED_METHODS: Final[dict[str, tuple[str, str]]] = {
-    "wb97x-d3bj": ("wb97x_v", "d3bj:wb97x"),
-    "wb97m-d3bj": ("wb97m_v", "d3bj:wb97m"),
-    "b97m-d3bj": ("b97m_v", "d3bj:b97m"),
-    "wb97x-d4": ("wb97x_v", "d4:wb97x"),
-    "wb97m-d4": ("wb97m_v", "d4:wb97m"),
-    "b97m-d4": ("b97m_v", "d4:b97m"),
-}
-"""Methods whose dispersion replaces the functional's own VV10 term: name → (functional, dispersion).
-
-The D3(BJ) ones are Najibi and Goerigk, J. Chem. Theory Comput. 14, 5725 (2018), the D4 ones J. Comput. Chem. 41, 2562
-(2020). Spelled out here because PySCF 2.14 gives ``wb97x-d4`` another meaning than its next versions will.
-"""
+SpinPolicy = Literal["flag", "broken_symmetry", "reject"]
+"""What becomes of a restricted singlet that would break its spin symmetry: kept with a flag, followed into the
+unrestricted solution below it, or refused."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +33,27 @@ class PyscfReference:
     so a label depends on its structure only, never on what was computed before.
 
     Attributes:
-        functional: ``"hf"``, a functional libxc knows, or a key of :data:`COMBINED_METHODS`.
+        functional: A key of :data:`alflow.reference.functionals.FUNCTIONALS`.
         basis: A basis set PySCF knows; where it is made for an effective core potential, that potential is used.
+        element_basis: Pairs of an element's symbol and its own basis set, ascending.
         density_fitting: Whether Coulomb and exchange integrals are density-fitted (in the gradient as well).
+        auxiliary_basis: Basis set of the fit; None is the one made for ``basis``.
         dispersion: ``"d3bj"``, ``"d4"`` or None.
         grid_level: Size of the integration grid, 1 to 9, in PySCF's numbering.
         nonlocal_grid_level: Size of the coarser grid of a VV10 term.
         energy_tolerance_ha: Change of energy, Ha, at which the self-consistent field may stop.
         gradient_tolerance_ha: Norm of the orbital gradient, Ha, at which it may stop; above three times this value it
             has failed.
+        spin_policy: What becomes of unstable singlets.
+        solvent_dielectric: Dielectric constant of a conductor-like polarizable continuum; None is empty space.
+        smearing_ha: Width of a Fermi distribution of occupations, Ha; energies are then free energies. None is whole
+            occupations.
         max_cycles: Cycles of each rung of the ladder; no part of the level.
         memory_mb: Memory PySCF plans for, MB (advice, not a limit); no part of the level.
         threads: Threads; no part of the level.
+
+    Raises:
+        ValueError: An unknown functional or a dispersion that does not go with it.
 
     Examples:
         >>> quick = PyscfReference(functional="pbe", basis="sto-3g")
@@ -62,54 +63,71 @@ class PyscfReference:
 
     functional: str = "pbe"
     basis: str = "def2-svp"
+    element_basis: tuple[tuple[str, str], ...] = ()
     density_fitting: bool = True
+    auxiliary_basis: str | None = None
     dispersion: str | None = None
     grid_level: int = 3
     nonlocal_grid_level: int = 1
     energy_tolerance_ha: float = 1e-9
     gradient_tolerance_ha: float = 5e-6
+    spin_policy: SpinPolicy = "flag"
+    solvent_dielectric: float | None = None
+    smearing_ha: float | None = None
     max_cycles: int = 50
     memory_mb: int = 3000
     threads: int = 1
 
+    def __post_init__(self) -> None:
+        find_functional(self.functional, self.dispersion)
+
+    @property
+    def method(self) -> Functional:
+        """What is run under the functional's name."""
+        return find_functional(self.functional, self.dispersion)
+
     @property
     def is_dft(self) -> bool:
         """Whether there is a functional to integrate on a grid."""
-        return self.functional.lower() != "hf"
+        return self.method.family != "hf"
 
-    @property
-    def resolved(self) -> tuple[str, str | None]:
-        """Functional and dispersion after looking the name up in :data:`COMBINED_METHODS`."""
-        name = self.functional.lower()
-        return COMBINED_METHODS.get(name, (name, self.dispersion))
+    def basis_of(self, symbols: Iterable[str]) -> dict[str, str]:
+        """Basis set of each element.
 
-    @property
-    def replaces_nonlocal(self) -> bool:
-        """Whether a dispersion correction takes the place of the functional's VV10 term."""
-        return self.functional.lower() in COMBINED_METHODS
+        Args:
+            symbols: Elements, in any order and number.
+        """
+        own = dict(self.element_basis)
+        return {symbol: own.get(symbol, self.basis) for symbol in sorted(set(symbols))}
 
     @cached_property
     def level(self) -> Level:
         """Every setting that changes the energy or the forces."""
-        functional, dispersion = self.resolved
+        method = self.method
         settings: dict[str, Any] = {
             "procedure": PROCEDURE,
-            "functional": functional,
+            "functional": method.xc,
             "basis": self.basis.lower(),
+            "element_basis": {symbol: basis.lower() for symbol, basis in sorted(self.element_basis)},
             "core_potential": "of-basis",
             "density_fitting": self.density_fitting,
-            "dispersion": dispersion,
+            "dispersion": method.built_in_dispersion or self.dispersion,
             "spin": "restricted-singlets",
+            "spin_policy": self.spin_policy,
             "initial_guess": "minao",
             "energy_tolerance_ha": self.energy_tolerance_ha,
             "gradient_tolerance_ha": self.gradient_tolerance_ha,
+            "solvent": None if self.solvent_dielectric is None else {"c-pcm": self.solvent_dielectric},
+            "smearing_ha": self.smearing_ha,
         }
+        if self.density_fitting:
+            settings["auxiliary_basis"] = (self.auxiliary_basis or "of-basis").lower()
         if self.is_dft:
             settings |= {
                 "grid_level": self.grid_level,
                 "grid_pruning": "nwchem",
                 "grid_response": True,
-                "nonlocal_correlation": "off" if self.replaces_nonlocal else "of-functional",
+                "nonlocal_correlation": "of-functional" if method.vv10 else "off",
                 "nonlocal_grid_level": self.nonlocal_grid_level,
             }
         return Level("pyscf", settings)
@@ -121,7 +139,8 @@ class PyscfReference:
             structure: A molecule; periodic structures are rejected.
 
         Returns:
-            The evaluation, or a failure: REJECTED (a structure this level cannot treat), SCF_FAIL, NON_FINITE.
+            The evaluation, or a failure: REJECTED (a structure this level cannot treat, an unstable singlet the policy
+            refuses, a result that is wrong twice), SCF_FAIL, NON_FINITE.
         """
         # Not an import statement on purpose: only the process that computes may pay for loading PySCF.
         outcome: Outcome = import_module("alflow.reference.scf").evaluate(self, structure)

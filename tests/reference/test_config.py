@@ -49,6 +49,19 @@ def test_the_reference_of_the_default_configuration_is_the_default_reference() -
         ({"funtional": "pbe"}, "Did you mean 'functional'"),
         ({"functional": "b3lyp-d3bj"}, "functional: b3lyp and dispersion: d3bj"),
         ({"functional": "wb97x-d3bj", "dispersion": "d3bj"}, "leave dispersion out"),
+        ({"functional": "pbee"}, "unknown functional 'pbee'.* Did you mean 'pbe"),
+        ({"functional": "wb97x-d"}, "unknown functional 'wb97x-d'.* Did you mean 'wb97x-d"),
+        ({"functional": "wb97xd"}, "unknown functional"),
+        ({"functional": "b97-d"}, "unknown functional"),
+        ({"functional": "lda,vwn"}, "unknown functional"),
+        ({"functional": "wb97m-v", "dispersion": "d3bj"}, "count it twice"),
+        ({"functional": "wb97x", "dispersion": "d3bj"}, "mixes different fits; write wb97x-d3bj"),
+        ({"functional": "svwn", "dispersion": "d4"}, "no published parameters of d4; it can have none"),
+        ({"element_basis": {"o": "def2-tzvp"}}, "found 'o'.* Did you mean 'O'"),
+        ({"auxiliary_basis": "def2-universal-jkfit", "density_fitting": False}, "needs density_fitting"),
+        ({"smearing_ha": 0.01, "spin_policy": "reject"}, "leave one out"),
+        ({"solvent_dielectric": 0.5}, "greater than 1"),
+        ({"preset": "precise"}, "'fast', 'standard' or 'tight'"),
         ({"basis": "/etc/passwd"}, "name of a method"),
     ],
 )
@@ -60,16 +73,10 @@ def test_a_misleading_setting_is_refused_when_it_is_read(settings: dict[str, obj
 @pytest.mark.parametrize(
     ("settings", "structure", "sentence"),
     [
-        ({"functional": "pbee"}, WATER, "Unknown functional 'pbee'.* Did you mean 'pbe"),
-        ({"functional": "wb97x-d"}, WATER, "would lose the dispersion"),
-        ({"functional": "wb97xd"}, WATER, "would lose the dispersion"),
-        ({"functional": "b97-d"}, WATER, "would lose the dispersion"),
-        ({"functional": "gga_k_vw"}, WATER, "not one for molecules"),
-        ({"functional": "wb97m_v", "dispersion": "d3bj"}, WATER, "count it twice"),
-        ({"functional": "wb97x", "dispersion": "d3bj"}, WATER, "functional: wb97x-d3bj"),
-        ({"functional": "lda,vwn", "dispersion": "d4"}, WATER, "PySCF cannot compute"),
         ({"basis": "def2-svpp"}, WATER, "Unknown basis 'def2-svpp'.* Did you mean 'def2-svp"),
         ({"basis": "gth-szv"}, WATER, "pseudopotential"),
+        ({"element_basis": {"O": "def2-svpp"}}, WATER, "Unknown basis 'def2-svpp'"),
+        ({"auxiliary_basis": "def2-unversal-jkfit"}, WATER, "PySCF cannot compute .* auxiliary basis"),
         ({"basis": "6-31g*"}, Structure.of("IH", [[0, 0, 0], [0, 0, 1.6]]), "has no functions for I"),
         ({}, Structure.of("OH", [[0, 0, 0], [0, 0, 0.97]]), "9 electrons.*multiplicity 1; expected 2, 4"),
         ({}, Structure.of("He", [[0, 0, 0]], cell=[9.0, 9.0, 9.0]), "periodic"),
@@ -91,6 +98,8 @@ def test_the_check_of_a_reference_names_the_mistake(
         {"functional": "r2scan", "dispersion": "d4"},
         {"functional": "wb97m-d3bj", "basis": "def2-tzvp"},
         {"functional": "wb97m_v"},
+        {"element_basis": {"O": "def2-tzvp"}, "auxiliary_basis": "def2-universal-jkfit"},
+        {"solvent_dielectric": 78.4, "spin_policy": "broken_symmetry"},
         {"functional": "b3lyp", "basis": "6-31g(d)"},
     ],
 )
@@ -128,3 +137,21 @@ def test_a_real_molecule_passes_the_check() -> None:
     check_structure(WATER)
     check_structure(Structure.of("H", [[0, 0, 0]], multiplicity=2))
     check_structure(Structure.of("O", [[0, 0, 0]], multiplicity=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "grid", "gradient"),
+    [
+        ({}, 3, 5e-6),
+        ({"preset": "fast"}, 2, 2e-5),
+        ({"preset": "tight"}, 5, 2e-7),
+        ({"preset": "fast", "functional": "r2scan"}, 3, 2e-5),
+        ({"preset": "tight", "grid_level": 4, "gradient_tolerance_ha": 1e-6}, 4, 1e-6),
+    ],
+)
+def test_a_preset_sets_what_is_not_set_and_a_meta_gga_gets_a_finer_grid(
+    settings: dict[str, object], grid: int, gradient: float
+) -> None:
+    reference = make_reference(PyscfConfig.model_validate(settings))
+    assert isinstance(reference, PyscfReference)
+    assert (reference.grid_level, reference.gradient_tolerance_ha) == (grid, gradient)

@@ -16,6 +16,7 @@ from alflow.units import ANG_PER_BOHR, EV_PER_HARTREE
 WATER = Structure.of("OHH", [[0.0, 0.0, 0.0], [0.96, 0.05, 0.0], [-0.24, 0.99, 0.1]])
 CATION = Structure.of("OHH", WATER.positions, charge=1, multiplicity=2)
 PAIR = Structure.of("OHHHH", np.vstack([WATER.positions, [[0.1, 0.2, 2.6], [0.2, 0.3, 3.36]]]))
+HYDROGEN = Structure.of("HH", [[0, 0, 0], [0.1, 0.2, 0.8]])
 TIGHT = PyscfReference(functional="pbe", basis="sto-3g", energy_tolerance_ha=1e-11, gradient_tolerance_ha=1e-7)
 
 
@@ -35,6 +36,15 @@ def evaluated(reference: PyscfReference, structure: Structure) -> Evaluation:
         pytest.param(replace(TIGHT, dispersion="d3bj", grid_level=1), PAIR, id="pbe-d3bj"),
         pytest.param(replace(TIGHT, functional="wb97x-d3bj", grid_level=1), CATION, id="wb97x-d3bj"),
         pytest.param(replace(TIGHT, functional="hf", basis="6-31g"), WATER, id="hf-df"),
+        pytest.param(replace(TIGHT, functional="svwn", grid_level=1), WATER, id="lda"),
+        pytest.param(replace(TIGHT, functional="pbe0", dispersion="d4", grid_level=1), PAIR, id="pbe0-d4"),
+        pytest.param(replace(TIGHT, functional="wb97x-v", grid_level=1), HYDROGEN, id="wb97x-v-vv10"),
+        pytest.param(replace(TIGHT, solvent_dielectric=78.4, grid_level=2), WATER, id="pbe-water-around"),
+        pytest.param(
+            replace(TIGHT, element_basis=(("O", "6-31g*"),), auxiliary_basis="def2-universal-jkfit", grid_level=1),
+            WATER,
+            id="bases-of-elements",
+        ),
     ],
 )
 def test_forces_are_the_exact_derivative_of_the_energy(reference: PyscfReference, structure: Structure) -> None:
@@ -122,7 +132,7 @@ def test_a_field_that_cannot_converge_is_a_failure_with_its_rungs() -> None:
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.SCF_FAIL
     rungs = [rung["rung"] for rung in outcome.diagnostics["scf_rungs"]]
-    assert rungs == ["diis", "shifted-damped", "diis-restart", "newton"]
+    assert rungs == ["diis", "shifted-damped", "diis-restart", "annealing", "newton", "polish"]
 
 
 def test_the_higher_rungs_reach_the_same_field() -> None:
@@ -154,6 +164,8 @@ def test_limits_are_no_part_of_the_level_and_everything_else_is() -> None:
     changes = [
         {"functional": "b3lyp"}, {"basis": "def2-tzvp"}, {"density_fitting": False}, {"dispersion": "d4"},
         {"grid_level": 4}, {"nonlocal_grid_level": 2}, {"energy_tolerance_ha": 1e-8}, {"gradient_tolerance_ha": 1e-6},
+        {"element_basis": (("O", "def2-tzvp"),)}, {"auxiliary_basis": "def2-universal-jkfit"},
+        {"spin_policy": "reject"}, {"solvent_dielectric": 78.4}, {"smearing_ha": 0.01},
     ]  # fmt: skip
     ids = {replace(reference, **change).level.id for change in changes} | {reference.level.id}
     assert len(ids) == len(changes) + 1
@@ -161,7 +173,7 @@ def test_limits_are_no_part_of_the_level_and_everything_else_is() -> None:
 
 def test_the_level_of_the_default_reference_never_changes_unnoticed() -> None:
     # A changed id makes every stored label unusable; raise PROCEDURE knowingly and write the new id here.
-    assert PyscfReference().level.id[:16] == "ad281ca2705e0dcc"
+    assert PyscfReference().level.id[:16] == "09f85acb7365507a"
 
 
 def test_a_reference_survives_pickling_without_loading_more() -> None:

@@ -1,0 +1,129 @@
+"""Hard cases of electronic structure: each ends converged and stable, or says why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alflow.domain import Evaluation, Failure, FailureKind, Structure
+from alflow.reference import PyscfReference
+from alflow.reference.stability import gap_gate_ev
+
+ANGLE = np.deg2rad(104.5)
+SCRAMBLED = [
+    [1.20, -0.32, 0.10], [-0.02, 0.60, -0.06], [-1.10, -0.30, 0.09], [-1.99, 0.16, 0.02], [2.02, 0.24, -0.10],
+    [1.30, -0.80, 0.98], [1.18, -1.05, -0.79], [0.09, 1.13, 0.84], [0.02, 1.30, -0.80],
+]  # fmt: skip
+
+
+def stretched_water(length: float) -> Structure:
+    """Water with one bond of a length, Å."""
+    return Structure.of("OHH", [[0, 0, 0], [length, 0, 0], [0.96 * np.cos(ANGLE), 0.96 * np.sin(ANGLE), 0]])
+
+
+def diatomic(first: str, second: str, length: float, charge: int = 0, multiplicity: int = 1) -> Structure:
+    """Two atoms at a distance, Å."""
+    positions = [[0, 0, 0], [0, 0, length]]
+    return Structure.of([first, second], positions, charge=charge, multiplicity=multiplicity)
+
+
+CASES = {
+    "LiF 6 Å": diatomic("Li", "F", 6.0),
+    "C2": diatomic("C", "C", 1.243),
+    "O3": Structure.of("OOO", [[0, 0, 0], [1.0885, 0.6697, 0], [-1.0885, 0.6697, 0]]),
+    "NO2": Structure.of("NOO", [[0, 0, 0], [1.0989, 0.4653, 0], [-1.0989, 0.4653, 0]], multiplicity=2),
+    "N2 2.5 Å": diatomic("N", "N", 2.5),
+    "O2 triplet 2.2 Å": diatomic("O", "O", 2.2, multiplicity=3),
+    "water 2.0 Å": stretched_water(2.0),
+    "water 3.0 Å": stretched_water(3.0),
+    "F2 2.5 Å": diatomic("F", "F", 2.5),
+    "hydroxide": diatomic("O", "H", 0.97, charge=-1),
+    "hydroxyl": diatomic("O", "H", 0.97, multiplicity=2),
+    "ethanol scrambled": Structure.of("CCOHHHHHH", SCRAMBLED),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("functional", ["hf", "pbe", "b3lyp"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_hard_case_ends_converged_and_stable(name: str, functional: str) -> None:
+    reference = PyscfReference(functional=functional, basis="sto-3g", grid_level=1, spin_policy="broken_symmetry")
+    if name.startswith("LiF"):
+        reference = replace(reference, basis="6-31g", auxiliary_basis="def2-universal-jkfit")
+    outcome = reference.evaluate(CASES[name])
+    assert isinstance(outcome, Evaluation), outcome
+    found = outcome.diagnostics
+    assert found["gradient_norm_ha"] <= 1.5e-5
+    assert found["internal_stability"] == "stable" or found["gap_ev"] > gap_gate_ev(reference.method.exact_exchange)
+    assert found["external_stability"] != "unstable" or found["broken_symmetry"]
+    assert found["defects"] == []
+
+
+def test_the_spin_policy_decides_what_becomes_of_an_unstable_singlet() -> None:
+    pulled = diatomic("H", "H", 2.5)
+    kinds = {
+        policy: PyscfReference(functional="hf", basis="6-31g", spin_policy=policy).evaluate(pulled)
+        for policy in ("flag", "broken_symmetry", "reject")
+    }
+    kept, broken, refused = kinds["flag"], kinds["broken_symmetry"], kinds["reject"]
+    assert isinstance(kept, Evaluation)
+    assert isinstance(broken, Evaluation)
+    assert kept.diagnostics["flags"] == ["externally-unstable"]
+    assert broken.diagnostics["flags"] == ["broken-symmetry"]
+    # Two hydrogen atoms (−13.56 eV each in this basis) and nearly no bond; the restricted field is 3 eV too high.
+    assert broken.energy == pytest.approx(-2 * 13.5567, abs=0.05)
+    assert broken.diagnostics["lowered_ev"] == pytest.approx(kept.energy - broken.energy, abs=1e-6)
+    assert broken.diagnostics["s_squared"] == pytest.approx(1.0, abs=0.05)
+    assert isinstance(refused, Failure)
+    assert refused.kind is FailureKind.REJECTED
+    assert "spin policy refuses" in refused.message
+
+
+def test_forces_of_a_broken_singlet_are_the_derivative_of_its_energy() -> None:
+    reference = PyscfReference(
+        functional="pbe", basis="sto-3g", grid_level=2, spin_policy="broken_symmetry",
+        energy_tolerance_ha=1e-12, gradient_tolerance_ha=1e-9,
+    )  # fmt: skip
+    energies, step = [], 2e-3
+    for k in (-2, -1, 0, 1, 2):
+        outcome = reference.evaluate(diatomic("H", "H", 2.0 + k * step))
+        assert isinstance(outcome, Evaluation)
+        assert outcome.diagnostics["broken_symmetry"]
+        energies.append(outcome.energy)
+        if k == 0:
+            force = outcome.forces[1, 2]
+    slope = (energies[0] - 8 * energies[1] + 8 * energies[3] - energies[4]) / (12 * step)
+    assert -force == pytest.approx(slope, abs=1e-6)
+
+
+def test_a_saddle_point_is_followed_down() -> None:
+    # DIIS takes triplet O2 at 2.2 Å to a field 9 eV above the lowest one.
+    outcome = PyscfReference(functional="hf", basis="def2-svp").evaluate(CASES["O2 triplet 2.2 Å"])
+    assert isinstance(outcome, Evaluation)
+    assert [rung["rung"] for rung in outcome.diagnostics["scf_rungs"]][:2] == ["diis", "stability"]
+    assert outcome.diagnostics["lowered_ev"] > 9.0
+    assert outcome.diagnostics["internal_stability"] == "stable"
+
+
+def test_a_molecule_with_a_wide_gap_is_not_tested() -> None:
+    outcome = PyscfReference(basis="sto-3g").evaluate(stretched_water(0.97))
+    assert isinstance(outcome, Evaluation)
+    assert outcome.diagnostics["internal_stability"] == outcome.diagnostics["external_stability"] == "not tested"
+
+
+def test_smeared_occupations_give_a_free_energy_with_its_exact_forces() -> None:
+    reference = PyscfReference(
+        basis="sto-3g", grid_level=2, smearing_ha=0.02, energy_tolerance_ha=1e-11, gradient_tolerance_ha=1e-7
+    )
+    energies, step = [], 2e-3
+    for k in (-2, -1, 0, 1, 2):
+        outcome = reference.evaluate(diatomic("N", "N", 1.6 + k * step))
+        assert isinstance(outcome, Evaluation)
+        energies.append(outcome.energy)
+        if k == 0:
+            force, entropy = outcome.forces[1, 2], outcome.diagnostics["entropy_term_ev"]
+    slope = (energies[0] - 8 * energies[1] + 8 * energies[3] - energies[4]) / (12 * step)
+    assert entropy < -1e-3
+    assert -force == pytest.approx(slope, abs=1e-6)
