@@ -1,4 +1,4 @@
-"""The command line: ``alflow run | validate | status | resume | stop | why | export``.
+"""The command line: ``alflow run | validate | status | resume | stop | why | export | label``.
 
 Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
 imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
@@ -123,6 +123,20 @@ def export(
         raise ConfigError(f"{output} exists; choose another name or pass --overwrite.")
     count = _room("campaign.export").export_labels(database, name, output)
     Console().print(f"{count} labels written to {output}", highlight=False, markup=False)
+
+
+@app.command()
+def label(
+    structures: Annotated[Path, typer.Argument(help="Structures, in a format ASE reads.", metavar="STRUCTURES")],
+    level: Annotated[
+        str, typer.Option("--level", help="fast, standard, tight, or a YAML file with the keys of reference:.")
+    ],
+    database: Annotated[str, typer.Option("--db", help="SQLite file or PostgreSQL URL.", metavar="DB")],
+    name: Annotated[str, typer.Option("--name", help="Name under which the work is recorded.")] = "labels",
+    cores: Annotated[int | None, typer.Option("--cores", help="Cores to use; all by default.")] = None,
+) -> None:
+    """Label a file of structures on all cores; the same command continues, and computes nothing twice."""
+    _room("campaign.label_console").label(structures, level, database, name, cores)
 
 
 if __name__ == "__main__":

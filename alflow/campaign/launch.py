@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from alflow.campaign.config import CampaignConfig, available_cores, check_resources, comparable, parse_config
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import DaskExecutor
+from alflow.campaign.interrupts import interruptible
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
@@ -104,6 +101,10 @@ def resume_campaign(
     """
     with Store.open(database) as store:
         record = store.campaign(name)
+        if "labelling" in record.config:
+            raise ConfigError(
+                f"'{record.name}' are labels of a file of structures; the same 'alflow label' command continues them."
+            )
         config = parse_config(record.config["config"], f"the stored configuration of '{record.name}'")
         config = config.model_copy(update={"database": database})
         if record.state == "finished":
@@ -166,7 +167,7 @@ def _drive(
         if workers.dashboard:
             log.info("Dask dashboard: %s", workers.dashboard)
         runner = Runner(store, lease, site, workers, observers)
-        with _interruptible(runner):
+        with interruptible(runner.request_stop):
             state = runner.run()
     finally:
         if workers is not None:
@@ -211,23 +212,3 @@ def _workers(config: CampaignConfig) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
     return DaskExecutor(config.slots, config.reference.threads, config.dashboard_address)
-
-
-@contextmanager
-def _interruptible(runner: Runner) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the campaign in good order; the second ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        log.warning("Stopping: tasks in flight may finish. Once more to end at once.")
-        runner.request_stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

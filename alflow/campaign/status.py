@@ -53,7 +53,12 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
         time = "" if frame.time is None else f" ({frame.time:.1f} fs)"
         lines.append(("reached by", f"walker {frame.walker} at step {frame.step}{time}, generation {frame.generation}"))
     else:
-        lines.append(("made by", "displacing a starting structure, before any committee existed"))
+        by = (
+            "the user, in a file"
+            if frame.origin == "given"
+            else "displacing a starting structure, before any committee"
+        )
+        lines.append(("made by", by))
     if frame.disagreement is not None and frame.threshold is not None:
         lines.append(("disagreement", f"{frame.disagreement:.3f} eV/Å; the threshold was {frame.threshold:.3f} eV/Å"))
     if frame.extrapolation is not None:
