@@ -109,7 +109,7 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "functional that loses its dispersion": (
         {"reference": REAL | {"functional": "wb97x-d"}},
-        ("'wb97x-d'", "would lose the dispersion", "wb97x-d3bj"),
+        ("'wb97x-d'", "unknown functional", "wb97x-d3bj"),
     ),
     "unknown basis": (
         {"reference": REAL | {"basis": "def2-spv"}},

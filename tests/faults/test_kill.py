@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import time
@@ -61,7 +62,9 @@ def wait_until_nothing_is_left(folder: Path) -> None:
 def test_killing_everything_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) -> None:
     database, spool = tmp_path / "toy.db", tmp_path / "toy.alflow" / "spool"
     file = toy_file(tmp_path, delay_s=0.6, executor="dask", cores=SLOTS, label_budget=32)
-    chance = random.Random()
+    seed = int(os.environ.get("ALFLOW_TEST_SEED", time.time_ns() % 2**32))
+    print(f"ALFLOW_TEST_SEED={seed} repeats these moments")
+    chance = random.Random(seed)
     paid: list[tuple[int, set[str]]] = []
     labels: set[str] = set()
     in_flight = 0
@@ -130,7 +133,7 @@ class Assassin:
             return
         order = self.orders[0]
         running = {name for name, task in state.running.items() if task.kind == ORDERS[order]}
-        alone = {task.kind for task in state.running.values()} == {"explore"} and state.horizon >= 600
+        alone = {task.kind for task in state.running.values()} == {"explore"} and state.horizon >= 4000
         if not running or (order == "exploring" and not alone):
             return
         victim = self._find(order)
@@ -154,7 +157,6 @@ class Assassin:
 ORDERS = {"label": "label", "labelling": "label", "exploring": "explore"}
 
 
-@pytest.mark.xfail(strict=False, reason="a race of the test: segments have become too short for the assassin to hit")
 def test_losing_single_processes_costs_no_attempt_and_no_label(tmp_path: Path) -> None:
     config = toy(
         tmp_path,
@@ -163,10 +165,10 @@ def test_losing_single_processes_costs_no_attempt_and_no_label(tmp_path: Path) -
         cores=SLOTS,
         walkers=8,
         threshold_ev_ang=3.0,  # hardly ever: segments become long enough to be hit
-        segment_steps=4000,
+        segment_steps=20_000,  # seconds long, while the assassin looks for 0.2 s who is at work
         initial_labels=8,
         label_budget=16,
-        quiet_ps=12,
+        quiet_ps=40,
     )
     assassin = Assassin(["label", "labelling", "exploring"])
     ended = run_campaign(config, observers=[assassin])
