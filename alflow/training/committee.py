@@ -21,7 +21,7 @@ from alflow.potentials.committee import Committee, symmetry_functions
 from alflow.potentials.extrapolation import DescriptorRange
 from alflow.potentials.hdnnp import NetworkWeights
 from alflow.tensors import to_batch
-from alflow.training.examples import Examples, View, prepared, surroundings_of
+from alflow.training.examples import Examples, View, prepared
 from alflow.training.loop import Trained, n_steps, train
 from alflow.training.loss import frame_weights
 from alflow.training.metrics import error_summary, force_errors
@@ -146,8 +146,8 @@ def _view(
     if warm is not None:
         weights = warm.weights.to(torch.float64)
         return View(model, functions, elements, baseline, weights.center, weights.projection), ()
-    seen = surroundings_of(labels, (functions, elements))
-    center, projection, reports = fit_projection(seen, functions, len(elements), model, generator)
+    structures = [label.structure for label in labels]
+    center, projection, reports = fit_projection(structures, functions, elements, model, generator)
     found = (report.message(SYMBOLS[number]) for number, report in zip(elements, reports, strict=True))
     notes = tuple(message for message in found if message)
     return View(model, functions, elements, baseline, center, projection), notes

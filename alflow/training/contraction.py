@@ -15,7 +15,7 @@ import torch
 from alflow.tensors.jit import compiled
 from alflow.tensors.lanes import WIDTH, lane_sum, load
 
-__all__ = ["contract", "padded"]
+__all__ = ["contract"]
 
 Reals = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
@@ -26,29 +26,26 @@ def contract(gradients: torch.Tensor, slopes: torch.Tensor, extents: torch.Tenso
 
     Args:
         gradients: ∂E_m/∂x, shape (atom, member, component).
-        slopes: ∂x/∂r, contiguous, shape (atom, component, coordinate), padded to whole lanes by :func:`padded`.
+        slopes: ∂x/∂r, contiguous, shape (atom, component, coordinate), with zeros behind up to whole lanes of eight.
         extents: Number of coordinates of each atom, int64, shape (atom,); what follows is zero.
 
     Returns:
         ∂E_m/∂r, shape (atom, member, coordinate).
 
     Raises:
-        ValueError: Slopes that are not padded.
+        ValueError: Slopes that are not padded to whole lanes.
 
     Examples:
-        >>> g, s = torch.rand(2, 3, 4), torch.rand(2, 4, 6)
-        >>> torch.allclose(contract(g, padded(s), torch.tensor([6, 6]))[..., :6], torch.bmm(g, s))
+        >>> g, s = torch.rand(2, 3, 4), torch.rand(2, 4, 8)
+        >>> torch.allclose(contract(g, s, torch.tensor([8, 8])), torch.bmm(g, s))
         True
     """
     if slopes.shape[2] % WIDTH or not slopes.is_contiguous():
-        raise ValueError(f"Slopes of shape {tuple(slopes.shape)} are not padded to whole lanes; use padded(slopes).")
+        raise ValueError(
+            f"Slopes of shape {tuple(slopes.shape)} are not contiguous and padded to whole lanes of {WIDTH}."
+        )
     result: torch.Tensor = _Contraction.apply(gradients, slopes, extents)  # type: ignore[no-untyped-call]
     return result
-
-
-def padded(slopes: torch.Tensor) -> torch.Tensor:
-    """The same derivatives with zeros behind the last coordinate, up to whole lanes, as :func:`contract` wants them."""
-    return torch.nn.functional.pad(slopes, (0, -slopes.shape[2] % WIDTH)).contiguous()
 
 
 class _Contraction(torch.autograd.Function):

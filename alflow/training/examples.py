@@ -9,29 +9,22 @@ small dense matrix products,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from alflow.domain import Label, Structure
+from alflow.domain import Label
 from alflow.domain.learning_config import ModelConfig
 from alflow.potentials.baseline import composition_counts
-from alflow.potentials.committee import Surroundings, repulsion_of
-from alflow.potentials.descriptors import Descriptors
+from alflow.potentials.descriptors import Descriptors, SymmetryFunctions
+from alflow.potentials.slopes import CompiledComponents, Components, pure_components
 from alflow.tensors import Batch, to_batch
-from alflow.tensors.derivatives import forces_from_pairs, stress_from_pairs
-from alflow.training.contraction import contract, padded
+from alflow.training.contraction import contract
 
-__all__ = ["Examples", "View", "prepared", "surroundings_of"]
-
-_PAIRS_AT_ONCE = 6000
-"""Neighbor slots whose symmetry functions are evaluated together; bounds the memory."""
-
-_ATOMS_AT_ONCE = 16
-"""Atoms whose derivatives are pulled back together: few enough to stay in the cache."""
+__all__ = ["Examples", "View", "prepared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +38,7 @@ class View:
         atomic_energies: Energy of each element's atoms, eV, shape (element,).
         center: Mean symmetry functions of each element, shape (element, feature).
         projection: Their scaled principal components, shape (element, feature, component).
+        dtype: Floating-point type of what is made of labels.
     """
 
     model: ModelConfig
@@ -53,6 +47,22 @@ class View:
     atomic_energies: torch.Tensor
     center: torch.Tensor
     projection: torch.Tensor
+    dtype: torch.dtype = torch.float32
+
+    def components(self, batch: Batch) -> Components:
+        """What the networks see of a batch in float64 on the CPU, and how it changes; and the repulsion."""
+        if self._compiled is not None:
+            return self._compiled.of(batch)
+        seen = (self.functions, self.elements)
+        return pure_components(batch, seen, self.center, self.projection, self.model.repulsion, self.dtype)
+
+    @cached_property
+    def _compiled(self) -> CompiledComponents | None:
+        if not isinstance(self.functions, SymmetryFunctions):
+            return None
+        return CompiledComponents(
+            self.functions, self.elements, self.center, self.projection, self.model.repulsion, self.dtype
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,94 +133,40 @@ class Examples:
         return 0.5 * (virials + virials.transpose(-1, -2))
 
 
-def surroundings_of(labels: Sequence[Label], view_of: tuple[Descriptors, tuple[int, ...]]) -> list[Surroundings]:
-    """Evaluate the symmetry functions of labels in float64, piece by piece; all pieces are kept.
-
-    Args:
-        labels: The labels.
-        view_of: Symmetry functions and atomic numbers.
-    """
-    functions, elements = view_of
-    return [
-        Surroundings.of(to_batch([label.structure for label in piece]), functions, elements)
-        for piece in _pieces(labels)
-    ]
-
-
-def prepared(labels: Sequence[Label], view: View, dtype: torch.dtype = torch.float32) -> Examples:
+def prepared(labels: Sequence[Label], view: View) -> Examples:
     """Evaluate what the networks see of labels and how it changes with the positions.
 
     Args:
         labels: Labels of one step; at least one.
         view: What the networks see.
-        dtype: Floating-point type of the result. Everything is computed in float64 first.
     """
     batch = to_batch([label.structure for label in labels])
-    seen = Surroundings.of(batch, view.functions, view.elements)
-    n_structures, n_atoms = batch.numbers.shape
-    species = seen.species.reshape(-1)
-    real = (species >= 0).nonzero()[:, 0]
-    place = real[torch.argsort(species[real], stable=True)]
-    counts = tuple(int((species == e).sum()) for e in range(len(view.elements)))
-    owner = place // n_atoms
-    slots, mask = _near_slots(seen, place, view.functions.cutoff)
-    components, slopes = _project(seen, view, place, species, slots)
-    neighbors = seen.neighbors.index.flatten(0, 1)[place].gather(1, slots) + (owner * n_atoms)[:, None]
-    vectors = seen.vectors.flatten(0, 1)[place].gather(1, slots[..., None].expand(-1, -1, 3))
+    seen = view.components(batch)
     energies, forces, virials = _targets(labels, batch, seen, view)
     return Examples(
-        structures=n_structures,
-        counts=counts,
-        place=place,
-        owner=owner,
-        components=components.to(dtype),
-        slopes=padded(slopes.to(dtype)),
-        extents=3 * mask.sum(dim=1),
-        neighbors=torch.where(mask, neighbors, place[:, None]),
-        vectors=torch.where(mask[..., None], vectors, 0.0).to(dtype),
-        energies=energies.to(dtype),
-        forces=forces.reshape(-1, 3).to(dtype),
-        virials=virials.to(dtype),
-        sizes=batch.mask.sum(dim=1).to(dtype),
+        structures=len(labels),
+        counts=seen.counts,
+        place=seen.place,
+        owner=seen.place // batch.numbers.shape[1],
+        components=seen.values.to(view.dtype),
+        slopes=seen.slopes,
+        extents=seen.extents,
+        neighbors=seen.neighbors,
+        vectors=seen.vectors,
+        energies=energies.to(view.dtype),
+        forces=forces.reshape(-1, 3).to(view.dtype),
+        virials=virials.to(view.dtype),
+        sizes=batch.mask.sum(dim=1).to(view.dtype),
     )
 
 
-def _near_slots(seen: Surroundings, place: torch.Tensor, cutoff: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Slots that hold a neighbor inside the cutoff, moved to the front; and which of them are real."""
-    vectors = seen.vectors.flatten(0, 1)[place]
-    near = seen.neighbors.mask.flatten(0, 1)[place] & (vectors.square().sum(dim=-1) < cutoff**2)
-    n_slots = max(1, int(near.sum(dim=1).max()))
-    slots = (~near).to(torch.int8).argsort(dim=1, stable=True)[:, :n_slots]
-    return slots, near.gather(1, slots)
-
-
-def _project(
-    seen: Surroundings, view: View, place: torch.Tensor, species: torch.Tensor, slots: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Components of the atoms at some places, and their slopes, shape (atom, component, neighbor · 3)."""
-    components, slopes = [], []
-    for e, (center, projection) in enumerate(zip(view.center, view.projection, strict=True)):
-        atoms = species[place] == e
-        if not bool(atoms.any()):
-            continue
-        for few, near in zip(
-            torch.split(place[atoms], _ATOMS_AT_ONCE), torch.split(slots[atoms], _ATOMS_AT_ONCE), strict=True
-        ):
-            components.append((seen.features[few] - center) @ projection)
-            found = view.functions.slopes(projection, seen.environment.select(few))
-            found = found.reshape(*found.shape[:2], -1, 3)
-            index = near[:, None, :, None].expand(-1, found.shape[1], -1, 3)
-            slopes.append(found.gather(2, index).flatten(2))
-    return torch.cat(components), torch.cat(slopes)
-
-
 def _targets(
-    labels: Sequence[Label], batch: Batch, seen: Surroundings, view: View
+    labels: Sequence[Label], batch: Batch, seen: Components, view: View
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Energies, forces and virials that are left for the networks to explain."""
     counts = torch.as_tensor(composition_counts(batch.numbers.numpy(), view.elements))
     energies = torch.tensor([label.evaluation.energy for label in labels], dtype=torch.float64)
-    energies = energies - counts @ view.atomic_energies
+    energies = energies - counts @ view.atomic_energies - seen.repulsion
     forces = torch.zeros_like(batch.positions)
     virials = torch.full_like(batch.cells, torch.nan)
     volumes = torch.linalg.det(batch.cells).abs()
@@ -218,27 +174,4 @@ def _targets(
         forces[row, : len(label.structure)] = torch.tensor(np.asarray(label.evaluation.forces))
         if label.evaluation.stress is not None and label.structure.is_periodic:
             virials[row] = torch.tensor(np.asarray(label.evaluation.stress)) * volumes[row]
-    if view.model.repulsion:
-        energy, push = repulsion_of(batch, seen)
-        energies = energies - energy
-        forces = forces - forces_from_pairs(push[None], seen.neighbors)[0]
-        virials = virials - stress_from_pairs(push[None], seen.vectors, batch)[0] * volumes[:, None, None]
-    return energies, forces, virials
-
-
-def _pieces(labels: Sequence[Label]) -> Iterator[list[Label]]:
-    piece: list[Label] = []
-    size = 0
-    for label in labels:
-        cost = _slots(label.structure)
-        if piece and size + cost > _PAIRS_AT_ONCE:
-            yield piece
-            piece, size = [], 0
-        piece.append(label)
-        size += cost
-    if piece:
-        yield piece
-
-
-def _slots(structure: Structure) -> int:
-    return len(structure) * (60 if structure.is_periodic else len(structure))
+    return energies, forces - seen.push.reshape(forces.shape), virials - seen.push_virials

@@ -8,13 +8,15 @@ A function that repeats another is left out; one that is dead on the training da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from alflow.domain import Structure
 from alflow.domain.learning_config import ModelConfig
 from alflow.potentials.committee import Surroundings
 from alflow.potentials.descriptors import Descriptors
+from alflow.tensors import to_batch
 from alflow.training.diagnostics import FunctionReport, examine_functions
 
 __all__ = ["fit_projection"]
@@ -31,23 +33,28 @@ _SLOPE_WEIGHT_ANG2 = 0.01
 _SAMPLED_ATOMS = 48
 """Atoms of each element whose slopes enter the principal components."""
 
+_PAIRS_AT_ONCE = 6000
+"""Neighbor slots whose symmetry functions are evaluated together; bounds the memory."""
+
 _NOVELTY_SHARE = 8
 """One component in this many watches directions the training data never visit."""
 
 
 def fit_projection(
-    seen: Sequence[Surroundings],
+    structures: Sequence[Structure],
     functions: Descriptors,
-    n_elements: int,
+    elements: tuple[int, ...],
     model: ModelConfig,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, list[FunctionReport]]:
     """Fit centers and scaled principal components of the symmetry functions of each element.
 
+    Symmetry functions are evaluated in float64, a few structures at a time.
+
     Args:
-        seen: The training structures, in float64.
+        structures: The training structures.
         functions: The symmetry functions.
-        n_elements: Number of elements.
+        elements: Atomic numbers, ascending; each occurs in some structure.
         model: How many components to keep.
         generator: Source of the random directions.
 
@@ -57,14 +64,15 @@ def fit_projection(
     """
     n_features = functions.n_features
     n_components = min(model.components, n_features)
+    n_elements = len(elements)
     centers = torch.zeros((n_elements, n_features), dtype=torch.float64)
     projections = torch.zeros((n_elements, n_features, n_components), dtype=torch.float64)
     reports = []
+    gathered = _gathered(structures, functions, elements)
     for e in range(n_elements):
-        values = torch.cat([s.features[s.species.reshape(-1) == e] for s in seen])
+        values, slopes = (torch.cat(parts.pop(0)) for parts in gathered)
         centers[e] = values.mean(dim=0)
         spread = values.std(dim=0, correction=0)
-        slopes = _sampled_slopes(seen, functions, e)
         # One atom, or atoms that are alike, have no spread of values; what their slopes span is still to be learnt.
         steepness = slopes.square().sum(dim=0) / max(1, len(slopes))
         spread = (spread.square() + _SLOPE_WEIGHT_ANG2 * steepness).sqrt()
@@ -78,17 +86,46 @@ def fit_projection(
     return centers, projections, reports
 
 
-def _sampled_slopes(seen: Sequence[Surroundings], functions: Descriptors, element: int) -> torch.Tensor:
-    """∂G/∂r of evenly chosen atoms of an element, 1/Å, shape (atom · neighbor · 3, feature)."""
-    places = [(s, int(a)) for s in seen for a in (s.species.reshape(-1) == element).nonzero()[:, 0]]
-    step = max(1, -(-len(places) // _SAMPLED_ATOMS))
+def _gathered(
+    structures: Sequence[Structure], functions: Descriptors, elements: tuple[int, ...]
+) -> tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]]:
+    """G of all atoms, shape (atom, feature), and ∂G/∂r of evenly chosen ones, by element and in pieces."""
+    values: list[list[torch.Tensor]] = [[] for _ in elements]
+    slopes: list[list[torch.Tensor]] = [[] for _ in elements]
+    totals = [sum(int((structure.numbers == number).sum()) for structure in structures) for number in elements]
+    met = [0] * len(elements)
+    for piece in _pieces(structures):
+        seen = Surroundings.of(to_batch(piece), functions, elements)
+        species = seen.species.reshape(-1)
+        for e, total in enumerate(totals):
+            atoms = (species == e).nonzero()[:, 0]
+            step = max(1, -(-total // _SAMPLED_ATOMS))
+            values[e].append(seen.features[atoms])
+            slopes[e] += [_function_slopes(seen, functions, int(atom)) for atom in atoms[-met[e] % step :: step]]
+            met[e] += len(atoms)
+    return values, slopes
+
+
+def _function_slopes(seen: Surroundings, functions: Descriptors, atom: int) -> torch.Tensor:
+    """∂G/∂r of one atom, 1/Å, shape (neighbor · 3, feature)."""
     unit = torch.eye(functions.n_features, dtype=torch.float64)
-    rows = []
-    for surroundings, atom in places[::step]:
-        slopes = functions.slopes(unit, surroundings.environment.select(torch.tensor([atom])))
-        near = surroundings.neighbors.mask.flatten(0, 1)[atom]
-        rows.append(slopes[0].reshape(functions.n_features, -1, 3)[:, near].reshape(functions.n_features, -1).T)
-    return torch.cat(rows)
+    slopes = functions.slopes(unit, seen.environment.select(torch.tensor([atom])))
+    near = seen.neighbors.mask.flatten(0, 1)[atom]
+    return slopes[0].reshape(functions.n_features, -1, 3)[:, near].reshape(functions.n_features, -1).T
+
+
+def _pieces(structures: Sequence[Structure]) -> Iterator[list[Structure]]:
+    piece: list[Structure] = []
+    size = 0
+    for structure in structures:
+        cost = len(structure) * (60 if structure.is_periodic else len(structure))
+        if piece and size + cost > _PAIRS_AT_ONCE:
+            yield piece
+            piece, size = [], 0
+        piece.append(structure)
+        size += cost
+    if piece:
+        yield piece
 
 
 def _components(

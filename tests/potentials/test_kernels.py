@@ -305,7 +305,7 @@ def test_a_list_that_is_kept_changes_no_bit() -> None:
         assert fresh.stress is not None
         assert torch.equal(kept.stress, fresh.stress)
     assert keeper.compiled is not None
-    rebuilt = keeper.compiled.desk.verlet.rebuilt
+    rebuilt = keeper.compiled.descriptors.desk.verlet.rebuilt
     assert 2 < rebuilt < len(frames), "some lists were kept and some were not"
 
 

@@ -31,7 +31,8 @@ from tests.potentials.committees import (
 
 def _view(committee: Committee) -> View:
     weights, baseline = committee.weights, committee.atomic_energies.mean(dim=0)
-    return View(committee.model, committee.functions, committee.elements, baseline, weights.center, weights.projection)
+    seen = committee.model, committee.functions, committee.elements
+    return View(*seen, baseline, weights.center, weights.projection, torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_training_step_sees_the_forces_the_committee_gives(
     committee: Callable[[], Committee], labels: Callable[[], list[Label]]
 ) -> None:
     potential, given = committee(), labels()
-    examples = prepared(given, _view(potential), torch.float64)
+    examples = prepared(given, _view(potential))
     _, forces, virials = predictions(potential.weights, examples)
     batch = to_batch([label.structure for label in given])
     found = potential.predict(batch, stress=True)
@@ -83,7 +84,7 @@ def test_the_loss_is_zero_for_labels_the_committee_makes_itself() -> None:
 
 
 def _examples(labels: list[Label], committee: Committee) -> Examples:
-    return prepared(labels, _view(committee), torch.float64)
+    return prepared(labels, _view(committee))
 
 
 def test_labels_beyond_the_memory_are_recomputed_with_the_same_result() -> None:
