@@ -72,6 +72,8 @@ class PyscfReference:
     memory_mb: int = 3000
     threads: int = 1
 
+    preload = ("alflow.reference.scf", "pyscf.__all__")  # PySCF loads the second at the first gradient
+
     @property
     def is_dft(self) -> bool:
         """Whether there is a functional to integrate on a grid."""
