@@ -136,12 +136,11 @@ class Guard:
 
     def tree(self) -> list[psutil.Process]:
         """All processes of the label that runs; while the guard is still importing for it, the guard as well."""
-        try:
-            guard = psutil.Process(self.pid)
-            offspring: list[psutil.Process] = guard.children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
-        return offspring if self.worker is not None else [guard, *offspring]
+        tree = []
+        for process in [*([] if self.worker else [self.pid]), *_offspring(self.pid)]:
+            with suppress(psutil.NoSuchProcess):  # it ended while we were looking
+                tree.append(psutil.Process(process))
+        return tree
 
     def stop(self, seen: Iterable[psutil.Process] = ()) -> None:
         """Make sure that the label and all it has started are gone.
@@ -267,3 +266,21 @@ def _ready(pipe: int, timeout_s: float) -> bool:
     line = select.poll()  # select() refuses descriptors above 1023, and a worker of a cluster may have many
     line.register(pipe, select.POLLIN)
     return bool(line.poll(max(timeout_s, 0.0) * 1e3))
+
+
+def _offspring(process: int) -> list[int]:
+    """All descendants of a process.
+
+    psutil reads every process of the machine for them: milliseconds, ten times a second for each label. Linux keeps
+    a list for each thread.
+    """
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        with suppress(psutil.NoSuchProcess):
+            return [child.pid for child in psutil.Process(process).children(recursive=True)]
+    found = []
+    with suppress(OSError):  # it ended while we were looking
+        for thread in os.listdir(f"/proc/{process}/task"):
+            listing = Path(f"/proc/{process}/task/{thread}/children").read_text(encoding="ascii")
+            for child in map(int, listing.split()):
+                found += [child, *_offspring(child)]
+    return found

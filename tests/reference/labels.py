@@ -27,6 +27,7 @@ class Reference:
     """A real reference that does something real before it answers."""
 
     act: Callable[[], dict[str, object] | None]
+    preload: tuple[str, ...] = ()
 
     @property
     def level(self) -> Level:
@@ -57,9 +58,11 @@ class Family:
         return MuellerBrown().evaluate(structure)
 
 
-def request(act: Callable[[], dict[str, object] | None], tmp_path: Path, **limits: float) -> LabelRequest:
+def request(
+    act: Callable[[], dict[str, object] | None], tmp_path: Path, preload: tuple[str, ...] = (), **limits: float
+) -> LabelRequest:
     settings: dict[str, object] = {"time_limit_s": 20.0, "memory_limit_mb": 2000.0} | limits
-    return LabelRequest(Reference(act), ATOM, "label-test-a1", tmp_path / "spool", **settings)
+    return LabelRequest(Reference(act, preload), ATOM, "label-test-a1", tmp_path / "spool", **settings)
 
 
 def alive(pid: int) -> bool:
