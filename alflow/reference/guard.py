@@ -142,14 +142,14 @@ class Guard:
                 tree.append(psutil.Process(process))
         return tree
 
-    def stop(self, seen: Iterable[psutil.Process] = ()) -> None:
-        """Make sure that the label and all it has started are gone.
+    def stop(self, seen: Iterable[psutil.Process] = ()) -> int:
+        """Make sure that the label and all it has started are gone; its :attr:`exit_code`.
 
         Args:
             seen: Processes of the label that were seen before; what a guard that died can no longer end.
         """
         if self.exit_code is not None and self.alive:
-            return  # the guard has told how the label ended, and tells it only when nothing is left
+            return self.exit_code  # the guard has told how the label ended, and tells it only when nothing is left
         left = {process for process in (*seen, *self.tree()) if process.pid != self.pid}
         if self.exit_code is None and self.worker is not None:
             self._send(KILL)
@@ -163,6 +163,7 @@ class Guard:
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
+        return self.exit_code
 
     def last_words(self, characters: int) -> str:
         """The end of what the guard itself has written, such as why an import failed."""

@@ -100,6 +100,23 @@ class _Usage:
         return memory
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """How a label's process ended.
+
+    Attributes:
+        pid: The worker; the guard, if it never came to a worker.
+        exit_code: As in :attr:`subprocess.Popen.returncode`.
+        excess: The limit for which it was killed.
+        words: What the guard has written, if it died as well.
+    """
+
+    pid: int
+    exit_code: int
+    excess: Failure | None
+    words: str
+
+
 def _run(request: LabelRequest, scratch: Path, started_at: float) -> LabelResult:
     usage = _Usage()
     try:
@@ -112,16 +129,19 @@ def _run(request: LabelRequest, scratch: Path, started_at: float) -> LabelResult
     deadline = time.monotonic() + request.time_limit_s
     while True:
         guard = _GUARDS.take(conditions, _own_environment(scratch))
+        excess = None
         try:
             guard.submit(scratch, _own_environment(scratch), payload)
             excess = _watch(guard, deadline, request, usage)
         finally:
-            guard.stop(usage.seen)
+            exit_code = guard.stop(usage.seen)
             words = "" if guard.alive else guard.last_words(_TAIL_CHARACTERS)
-            _GUARDS.give_back(guard)
-        # A guard that died while it had nothing to do is not this label's fault; it is seen when the label is sent.
-        if excess is not None or guard.worker is not None or guard.labels == 1:
-            return _verdict(request, scratch, started_at, guard, words, excess, usage)
+            ending = _Ending(guard.worker or guard.pid, exit_code, excess, words)
+            # A guard that died while it had nothing to do is not this label's fault; one notices at the next label.
+            again = excess is None and guard.worker is None and guard.labels > 1
+            _GUARDS.give_back(guard)  # and belongs to another thread at once
+        if not again:
+            return _verdict(request, scratch, started_at, ending, usage)
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -156,24 +176,16 @@ def _watch(guard: Guard, deadline: float, request: LabelRequest, usage: _Usage) 
     return None
 
 
-def _verdict(
-    request: LabelRequest,
-    scratch: Path,
-    started_at: float,
-    guard: Guard,
-    guards_words: str,
-    excess: Failure | None,
-    usage: _Usage,
-) -> LabelResult:
+def _verdict(request: LabelRequest, scratch: Path, started_at: float, ending: _Ending, usage: _Usage) -> LabelResult:
     # A result that reached the spool counts, however its process ended afterwards.
     found = find_spooled(request.spool, request.structure.id, request.reference.level.id)
     if found is not None:
         peak = _with_peak(found.result.provenance, usage)
         return replace(found.result, provenance=peak, from_spool=False)
-    provenance: dict[str, Any] = _provenance(request, started_at, guard.worker or guard.pid, usage)
-    if excess is not None:
-        return LabelResult(excess, provenance)
-    status = guard.exit_code if guard.exit_code is not None else 0
+    provenance: dict[str, Any] = _provenance(request, started_at, ending.pid, usage)
+    if ending.excess is not None:
+        return LabelResult(ending.excess, provenance)
+    status = ending.exit_code
     reported = scratch / FAILURE_FILE
     if status == 0 and reported.exists():
         record = json.loads(reported.read_text(encoding="utf-8"))
@@ -185,7 +197,7 @@ def _verdict(
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
         message = f"{type(request.reference).__name__} raised an exception: {last}"
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
-    diagnostics = {"exit_status": status, "output_tail": guards_words + _tail(scratch / OUTPUT_FILE)}
+    diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
 
 
