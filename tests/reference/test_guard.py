@@ -259,7 +259,7 @@ close_guards()
 print(time.monotonic() - began)
 os.kill(fork, 9)
 """
-    assert float(run_script(text, tmp_path)) < 3.0  # a guard whose life line is held elsewhere would be killed after 5 s
+    assert float(run_script(text, tmp_path)) < 3.0  # a guard that does not end is killed after 5 s
 
 
 def test_closing_twice_is_no_error_and_the_next_label_has_a_guard_again(tmp_path: Path) -> None:
