@@ -30,6 +30,7 @@ bench: setup
 	$(BIN)/python benchmarks/committee.py --quick --json benchmarks/results/committee.json
 	$(BIN)/python benchmarks/training.py --quick --json benchmarks/results/training.json
 	$(BIN)/python benchmarks/accuracy.py --quick --json benchmarks/results/accuracy.json
+	$(BIN)/python benchmarks/labels_overhead.py --quick --json benchmarks/results/labels_overhead.json
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

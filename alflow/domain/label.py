@@ -177,7 +177,9 @@ class Label:
 class Reference(Protocol):
     """What makes labels. Satisfied by PySCF, by the toy references, and by any object of the user's own.
 
-    A reference must be picklable: every label is computed in a process of its own.
+    A reference must be picklable: every label is computed in a process of its own. Names of modules in an attribute
+    ``preload`` (a tuple, optional) are imported once for all labels instead of once for each; importing them must not
+    start threads.
     """
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         make_reference,
     )
     from alflow.reference.preflight import check_reference
-    from alflow.reference.process import run_label
+    from alflow.reference.process import close_guards, run_label
     from alflow.reference.pyscf import PyscfReference
     from alflow.reference.request import LabelRequest, LabelResult
     from alflow.reference.spool import SpooledResult, remove_spooled, sweep_spool
@@ -44,6 +44,7 @@ __all__ = [
     "SpooledResult",
     "check_reference",
     "check_structure",
+    "close_guards",
     "make_reference",
     "remove_spooled",
     "run_label",
@@ -62,7 +63,7 @@ _HOMES = {
         "make_reference",
     ),
     "preflight": ("check_reference",),
-    "process": ("run_label",),
+    "process": ("close_guards", "run_label"),
     "pyscf": ("PyscfReference",),
     "request": ("LabelRequest", "LabelResult"),
     "spool": ("SpooledResult", "remove_spooled", "sweep_spool"),

@@ -1,7 +1,8 @@
 """One label in a process of its own: limits enforced, every way to die a value, nothing left behind.
 
 A label may need too much time or memory, crash inside compiled code or hang for ever. A thread can be stopped in
-none of these cases, so each label gets a process that can be killed as a whole; see :mod:`alflow.reference.child`.
+none of these cases, so each label gets a process that can be killed as a whole. It is forked from a guard that has
+imported what labels need and stays for the next one; see :mod:`alflow.reference.child`.
 Memory means resident memory of all its processes together: limiting the address space instead makes PySCF fail on
 memory it reserves and never touches.
 """
@@ -13,7 +14,6 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,18 +25,21 @@ import cloudpickle
 import psutil
 
 from alflow.domain import Failure, FailureKind
-from alflow.reference.child import BUG_EXIT, BUG_FILE, HEADER_BYTES
+from alflow.reference.child import BUG_EXIT, BUG_FILE, OUTPUT_FILE
+from alflow.reference.guard import Conditions, Guard, GuardPool
 from alflow.reference.request import LabelRequest, LabelResult
 from alflow.reference.spool import find_spooled
 from alflow.reference.work import FAILURE_FILE, Work
 
-__all__ = ["run_label"]
+__all__ = ["close_guards", "run_label"]
 
 POLL_S: Final = 0.1
-_GRACE_S: Final = 5.0
 _TAIL_CHARACTERS: Final = 2000
-_OUTPUT_FILE: Final = "output.txt"
 _CONFIG_FILE: Final = "pyscf_conf.py"
+_MODULES: Final = ("cloudpickle", "alflow.reference.work")
+"""What every label needs, whatever its reference."""
+
+_GUARDS: Final = GuardPool()
 
 
 def run_label(request: LabelRequest) -> LabelResult:
@@ -52,6 +55,10 @@ def run_label(request: LabelRequest) -> LabelResult:
 
     Raises:
         OSError: The scratch folder or the process cannot be created on this machine.
+
+    Note:
+        A guard stays for the next label, with its modules in memory, until this process ends; :func:`close_guards`
+        ends it sooner. Any number of threads may label at the same time; each then has a guard of its own.
     """
     started_at = time.time()
     found = find_spooled(request.spool, request.structure.id, request.reference.level.id)
@@ -64,33 +71,50 @@ def run_label(request: LabelRequest) -> LabelResult:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def close_guards() -> None:
+    """End the guards that wait for this process's next label; that label starts another one."""
+    _GUARDS.close()
+
+
 @dataclass
 class _Usage:
     """What the process tree has used so far."""
 
     cpu_s: float = 0.0
     peak_memory_mb: float = 0.0
-    seen: dict[int, float] = field(default_factory=dict)
+    seen: dict[psutil.Process, float] = field(default_factory=dict)
 
-    def sample(self, process: int) -> float:
-        """Resident memory of the tree now, MB."""
+    def sample(self, tree: list[psutil.Process]) -> float:
+        """Resident memory of the processes now, MB."""
         memory = 0.0
-        try:
-            root = psutil.Process(process)
-            tree = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return 0.0
         for member in tree:
             try:
                 with member.oneshot():
                     memory += member.memory_info().rss / 1e6
                     times = member.cpu_times()
-                self.seen[member.pid] = times.user + times.system
+                self.seen[member] = times.user + times.system
             except psutil.NoSuchProcess:
                 continue  # it ended while we were looking
         self.cpu_s = sum(self.seen.values())
         self.peak_memory_mb = max(self.peak_memory_mb, memory)
         return memory
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a label's process ended.
+
+    Attributes:
+        pid: The worker; the guard, if it never came to a worker.
+        exit_code: As in :attr:`subprocess.Popen.returncode`.
+        excess: The limit for which it was killed.
+        words: What the guard has written, if it died as well.
+    """
+
+    pid: int
+    exit_code: int
+    excess: Failure | None
+    words: str
 
 
 def _run(request: LabelRequest, scratch: Path, started_at: float) -> LabelResult:
@@ -101,121 +125,80 @@ def _run(request: LabelRequest, scratch: Path, started_at: float) -> LabelResult
         bug = Failure(FailureKind.BUG, f"The reference cannot be pickled: {type(error).__name__}: {error}")
         return LabelResult(bug, _provenance(request, started_at, os.getpid(), usage))
     (scratch / _CONFIG_FILE).touch()
-    with (scratch / _OUTPUT_FILE).open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "alflow.reference.child"],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=scratch,
-            env=_environment(request, scratch),
-            start_new_session=True,
-        )
-    try:
-        excess = _watch(process, payload, request, usage)
-    finally:
-        _end(process)
-    return _verdict(request, scratch, started_at, process, excess, usage)
+    conditions = Conditions((*_MODULES, *getattr(request.reference, "preload", ())), _environment(request.threads))
+    deadline = time.monotonic() + request.time_limit_s
+    while True:
+        guard = _GUARDS.take(conditions, _own_environment(scratch))
+        excess = None
+        try:
+            guard.submit(scratch, _own_environment(scratch), payload)
+            excess = _watch(guard, deadline, request, usage)
+        finally:
+            exit_code = guard.stop(usage.seen)
+            words = "" if guard.alive else guard.last_words(_TAIL_CHARACTERS)
+            ending = _Ending(guard.worker or guard.pid, exit_code, excess, words)
+            # A guard that died while it had nothing to do is not this label's fault; one notices at the next label.
+            again = excess is None and guard.worker is None and guard.labels > 1
+            _GUARDS.give_back(guard)  # and belongs to another thread at once
+        if not again:
+            return _verdict(request, scratch, started_at, ending, usage)
 
 
-def _environment(request: LabelRequest, scratch: Path) -> dict[str, str]:
-    """The process finds the same modules, uses its own threads and scratch, and reads nobody's PySCF settings."""
-    threads = str(request.threads)
+def _environment(threads: int) -> dict[str, str]:
+    """The process finds the same modules, has its own number of threads, and tells where it crashed."""
+    count = str(threads)
     return os.environ | {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
         "OMP_WAIT_POLICY": "PASSIVE",
-        "PYSCF_CONFIG_FILE": str(scratch / _CONFIG_FILE),
-        "PYSCF_TMPDIR": str(scratch),
         "PYTHONFAULTHANDLER": "1",
         "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
-        "TMPDIR": str(scratch),
     }
 
 
-def _watch(process: subprocess.Popen[bytes], payload: bytes, request: LabelRequest, usage: _Usage) -> Failure | None:
-    """Wait for the end of the process; answer the limit it exceeds, if it does."""
-    deadline = time.monotonic() + request.time_limit_s
-    _send(process, len(payload).to_bytes(HEADER_BYTES, "big") + payload)
-    while True:
-        try:
-            process.wait(timeout=min(POLL_S, max(deadline - time.monotonic(), 0.001)))
-            return None
-        except subprocess.TimeoutExpired:
-            memory = usage.sample(process.pid)
+def _own_environment(scratch: Path) -> dict[str, str]:
+    """The label uses its own folder and reads nobody's PySCF settings."""
+    config = str(scratch / _CONFIG_FILE)
+    return {"PYSCF_CONFIG_FILE": config, "PYSCF_TMPDIR": str(scratch), "TMPDIR": str(scratch)}
+
+
+def _watch(guard: Guard, deadline: float, request: LabelRequest, usage: _Usage) -> Failure | None:
+    """Wait for the end of the label; answer the limit it exceeds, if it does."""
+    while not guard.wait(min(POLL_S, max(deadline - time.monotonic(), 0.001))):
+        memory = usage.sample(guard.tree())
         if memory > request.memory_limit_mb:
             message = f"The label used {memory:.0f} MB of memory; allowed are {request.memory_limit_mb:.0f} MB."
             return Failure(FailureKind.OOM, message, {"memory_mb": memory})
         if time.monotonic() > deadline:
             message = f"The label was not done after {request.time_limit_s:g} s."
             return Failure(FailureKind.TIMEOUT, message, {"time_limit_s": request.time_limit_s})
+    return None
 
 
-def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
-    """Write to the life line and leave it open; a process that is already gone is noticed by whoever waits for it."""
-    if process.stdin is None or process.stdin.closed:
-        return
-    try:
-        process.stdin.write(data)
-        process.stdin.flush()
-    except BrokenPipeError:
-        return
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Make sure that the guard, the worker and all they have started are gone."""
-    if process.poll() is None:
-        try:
-            tree = psutil.Process(process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            tree = []
-        _send(process, b"K")
-        try:
-            process.wait(timeout=_GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()  # the guard itself is stuck: the kernel takes the worker along
-            process.wait()
-        for member in tree:
-            if member.is_running():
-                member.kill()
-    if process.stdin is not None:
-        try:
-            process.stdin.close()
-        except BrokenPipeError:
-            return  # what was still to be sent has nobody to read it
-
-
-def _verdict(
-    request: LabelRequest,
-    scratch: Path,
-    started_at: float,
-    process: subprocess.Popen[bytes],
-    excess: Failure | None,
-    usage: _Usage,
-) -> LabelResult:
+def _verdict(request: LabelRequest, scratch: Path, started_at: float, ending: _Ending, usage: _Usage) -> LabelResult:
     # A result that reached the spool counts, however its process ended afterwards.
     found = find_spooled(request.spool, request.structure.id, request.reference.level.id)
     if found is not None:
         peak = _with_peak(found.result.provenance, usage)
         return replace(found.result, provenance=peak, from_spool=False)
-    provenance: dict[str, Any] = _provenance(request, started_at, process.pid, usage)
-    if excess is not None:
-        return LabelResult(excess, provenance)
+    provenance: dict[str, Any] = _provenance(request, started_at, ending.pid, usage)
+    if ending.excess is not None:
+        return LabelResult(ending.excess, provenance)
+    status = ending.exit_code
     reported = scratch / FAILURE_FILE
-    if process.returncode == 0 and reported.exists():
+    if status == 0 and reported.exists():
         record = json.loads(reported.read_text(encoding="utf-8"))
         failure = Failure(FailureKind(record["kind"]), record["message"], record["diagnostics"])
         return LabelResult(failure, _with_peak(record["provenance"], usage))
     bug = scratch / BUG_FILE
-    if process.returncode == BUG_EXIT and bug.exists():
+    if status == BUG_EXIT and bug.exists():
         story = bug.read_text(encoding="utf-8", errors="replace")
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
         message = f"{type(request.reference).__name__} raised an exception: {last}"
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
-    tail = _tail(scratch / _OUTPUT_FILE)
-    diagnostics = {"exit_status": process.returncode, "output_tail": tail}
-    return LabelResult(Failure(FailureKind.CRASH, _obituary(process.returncode), diagnostics), provenance)
+    diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
+    return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
 
 
 def _obituary(status: int) -> str:

@@ -78,6 +78,8 @@ class PyscfReference:
     memory_mb: int = 3000
     threads: int = 1
 
+    preload = ("alflow.reference.scf", "pyscf.__all__")  # PySCF loads the second at the first gradient
+
     def __post_init__(self) -> None:
         find_functional(self.functional, self.dispersion)
 

@@ -72,11 +72,6 @@ def words_of(process: psutil.Process | None) -> str:
         return ""
 
 
-def is_label_guard(process: psutil.Process) -> bool:
-    """Whether this is the guard of a label, which is a child of a Dask worker."""
-    return "alflow.reference.child" in words_of(process) and not is_label_worker(process)
-
-
 def is_label_worker(process: psutil.Process) -> bool:
     """Whether this is the process that computes a label, which is a child of its guard."""
     try:
@@ -87,7 +82,7 @@ def is_label_worker(process: psutil.Process) -> bool:
 
 
 def is_first_attempt(process: psutil.Process) -> bool:
-    """Whether a process of a label belongs to an attempt that follows no other; its folder is named by its task."""
+    """Whether the process of a label belongs to an attempt that follows no other; its folder is named by its task."""
     try:
         return "-a1-l0-" in process.cwd()
     except psutil.Error:

@@ -18,7 +18,7 @@ from alflow.campaign.state import State
 from alflow.reference import sweep_spool
 from tests.campaign.toys import check_promises, rows, toy, toy_file
 
-from .processes import is_dask_worker, is_first_attempt, is_label_guard, is_label_worker, kill_tree, marked, start
+from .processes import is_dask_worker, is_first_attempt, is_label_worker, kill_tree, marked, start
 
 pytestmark = pytest.mark.slow
 
@@ -146,10 +146,11 @@ class Assassin:
 
     def _find(self, order: str) -> psutil.Process | None:
         processes = psutil.Process().children(recursive=True)
+        label = next((p for p in processes if is_label_worker(p) and is_first_attempt(p)), None)
         if order == "label":
-            return next((p for p in processes if is_label_worker(p) and is_first_attempt(p)), None)
+            return label
         if order == "labelling":
-            return next((p.parent() for p in processes if is_label_guard(p) and is_first_attempt(p)), None)
+            return next((p for p in label.parents() if is_dask_worker(p)), None) if label else None
         busy = {p.cpu_percent(interval=0.2): p for p in processes if is_dask_worker(p)}
         return busy[max(busy)] if busy and max(busy) > 10 else None
 

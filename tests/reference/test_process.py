@@ -9,36 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import cloudpickle
 import numpy as np
-import psutil
 import pytest
 
-from alflow.domain import Evaluation, Failure, FailureKind, Level, Outcome, Structure
+from alflow.domain import Evaluation, Failure, FailureKind, Structure
 from alflow.reference import LabelRequest, MuellerBrown, PyscfReference, remove_spooled, run_label, sweep_spool
+from tests.reference.labels import ATOM, Family, alive, request, wait_until
 
-ATOM = Structure.of("Ar", [[0.3, 0.7, 0.2]])
+pytestmark = pytest.mark.usefixtures("scratch")
 # The processes cannot import a test module by its name, so what is defined here travels by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A real reference that does something real before it answers."""
-
-    act: Callable[[], dict[str, object] | None]
-
-    @property
-    def level(self) -> Level:
-        return Level("test", {"act": self.act.__name__})
-
-    def evaluate(self, structure: Structure) -> Outcome:
-        diagnostics = self.act() or {}
-        return Evaluation(1.0 / 3.0, structure.positions / 7.0, np.eye(3) * 1e-300, diagnostics)
 
 
 def spin_and_ignore_sigterm() -> None:
@@ -110,36 +94,6 @@ def look_around() -> dict[str, object]:
         "input": sys.stdin.read(),
         "path": sys.path,
     }
-
-
-@pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where scratch folders go; after each test there is none, and no process that was not there before."""
-    before = set(psutil.Process().children(recursive=True))  # Dask, in other tests, leaves a resource tracker
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
-    assert set(psutil.Process().children(recursive=True)) <= before
-
-
-def request(act: Callable[[], dict[str, object] | None], tmp_path: Path, **limits: float) -> LabelRequest:
-    settings: dict[str, object] = {"time_limit_s": 20.0, "memory_limit_mb": 2000.0} | limits
-    return LabelRequest(Reference(act), ATOM, "label-test-a1", tmp_path / "spool", **settings)
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if happened():
-            return True
-        time.sleep(0.02)
-    return happened()
 
 
 def test_a_result_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path) -> None:
@@ -262,47 +216,6 @@ def test_a_pyscf_label_is_the_same_in_its_own_process(tmp_path: Path) -> None:
     assert result.outcome.energy == here.energy
     assert np.array_equal(result.outcome.forces, here.forces)
     assert result.provenance["versions"]["pyscf"]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A reference that starts a process in a session of its own, tells both pids, and then takes its time."""
-
-    note: Path
-    seconds: float
-
-    @property
-    def level(self) -> Level:
-        return Level("family", {})
-
-    def evaluate(self, structure: Structure) -> Outcome:
-        grandchild = subprocess.Popen(["sleep", "600"], start_new_session=True)
-        part = self.note.with_suffix(".part")
-        part.write_text(f"{os.getpid()} {os.getppid()} {grandchild.pid}", encoding="ascii")
-        part.replace(self.note)
-        time.sleep(self.seconds)
-        return MuellerBrown().evaluate(structure)
-
-
-@pytest.fixture
-def other_parent(tmp_path: Path, scratch: Path) -> Iterator[Callable[[LabelRequest], subprocess.Popen[bytes]]]:
-    """Start another process that runs a label, so that it can be killed."""
-    started: list[subprocess.Popen[bytes]] = []
-    script = (
-        "import pickle, sys; from alflow.reference import run_label; run_label(pickle.load(open(sys.argv[1], 'rb')))"
-    )
-
-    def start(asked: LabelRequest) -> subprocess.Popen[bytes]:
-        (tmp_path / "request").write_bytes(cloudpickle.dumps(asked))
-        environment = os.environ | {"TMPDIR": str(scratch)}
-        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "request")], env=environment)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def test_a_killed_parent_takes_child_and_grandchild_along(

@@ -7,6 +7,7 @@ from collections import deque
 
 from alflow.campaign.executors.protocol import Completion
 from alflow.campaign.tasks import Task, run_task
+from alflow.reference import close_guards
 
 __all__ = ["InlineExecutor"]
 
@@ -40,5 +41,6 @@ class InlineExecutor:
             return Completion(task.name, broken=traceback.format_exc(), worker="inline")
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Forget what waits, and end what is kept for the next label."""
         self._waiting.clear()
+        close_guards()
