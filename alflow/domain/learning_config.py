@@ -40,7 +40,7 @@ class ModelConfig(ClosedModel):
     radial_functions: int = Field(default=12, ge=2, le=64)
     angular_functions: int = Field(default=5, ge=1, le=16)
     angular_degree: int = Field(default=3, ge=0, le=8)
-    components: int = Field(default=192, ge=2, le=2048)
+    components: int = Field(default=256, ge=2, le=2048)
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(32, 32), min_length=1, max_length=6)
     length_scale: float = Field(default=8.0, gt=0.0)
     repulsion: bool = True
@@ -88,10 +88,10 @@ class TrainingConfig(ClosedModel):
     """
 
     epochs: int = Field(default=100, ge=1)
-    min_steps: int = Field(default=1000, ge=1)
+    min_steps: int = Field(default=3000, ge=1)
     warm_share: float = Field(default=0.4, gt=0.0, le=1.0)
-    batch_labels: int = Field(default=10, ge=1)
-    learning_rate: float = Field(default=0.02, gt=0.0, le=1.0)
+    batch_labels: int = Field(default=5, ge=1)
+    learning_rate: float = Field(default=0.01, gt=0.0, le=1.0)
     energy_weight_per_ang: float = Field(default=3.0, ge=0.0)
     stress_weight_per_ang: float = Field(default=0.3, ge=0.0)
     bootstrap: float = Field(default=0.5, ge=0.0, le=1.0)

@@ -1,9 +1,10 @@
 """The view the networks get of the symmetry functions, fixed from the training data.
 
 Each symmetry function is divided by a power of its spread, then the principal components of values and of their
-changes with the atoms' positions are kept. Directions the training data never visit are not thrown away: random
-combinations of them are appended, silent on the training data, so that members disagree where something new appears.
-A function that repeats another is left out; one that is dead on the training data is left to those combinations.
+changes with the atoms' positions are kept, the faint ones among them made louder. Directions the training data never
+visit are not thrown away: random combinations of them are appended, silent on the training data, so that members
+disagree where something new appears. A function that repeats another is left out; one that is dead on the training data
+is left to those combinations.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ __all__ = ["fit_projection"]
 
 _POWER = 0.5
 """Exponent of the spread. 0 keeps raw magnitudes, 1 makes all functions equally important; measured on rMD17."""
+
+_LOUDNESS = 0.25
+"""Exponent of a component's spread, by which it is divided. 0 keeps the spreads, 1 makes all components alike.
+
+The weights of loud and faint components move by about the same length in a step, so faint ones are learnt late; made
+too loud, they are learnt by heart. docs/decisions/0011-louder-components.md has the measurement.
+"""
+
+_FAINTEST = 1e-6
+"""Smallest share of the variance a component is credited with."""
 
 _FLOOR = 1e-3
 """Smallest spread a function is credited with, relative to the root mean square spread."""
@@ -131,7 +142,7 @@ def _pieces(structures: Sequence[Structure]) -> Iterator[list[Structure]]:
 def _components(
     values: torch.Tensor, slopes: torch.Tensor, report: FunctionReport, n_components: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Orthonormal principal directions of the functions kept, then random directions of the rest.
+    """Orthogonal principal directions of the functions kept, then random directions of the rest.
 
     Returns:
         Shape (feature, component), with fewer components when there are not as many independent functions.
@@ -141,13 +152,21 @@ def _components(
     covariance = values[:, kept].T @ values[:, kept] / len(values) + 3.0 * _SLOPE_WEIGHT_ANG2 * per_atom
     everything = torch.zeros((n_features, len(kept) + len(report.dead)), dtype=values.dtype)
     everything[list(report.dead), torch.arange(len(report.dead))] = 1.0
-    everything[kept, len(report.dead) :] = torch.linalg.eigh(covariance).eigenvectors
+    variances, everything[kept, len(report.dead) :] = torch.linalg.eigh(covariance)
+    gains = torch.cat([torch.ones(len(report.dead), dtype=values.dtype), _gains(variances)])
     if n_components >= everything.shape[1]:
-        return everything
+        return everything * gains
     n_random = max(1, n_components // _NOVELTY_SHARE)
     split = everything.shape[1] - (n_components - n_random)
-    rest, principal = everything[:, :split], everything[:, split:]
+    rest, principal = everything[:, :split], everything[:, split:] * gains[split:]
     mixture = torch.randn((split, n_random), generator=generator, dtype=values.dtype)
     # Scaled so that a change in the rest is seen at its full length on average.
     watching: torch.Tensor = rest @ torch.linalg.qr(mixture).Q * (split / n_random) ** 0.5
     return torch.cat([principal, watching], dim=1)
+
+
+def _gains(variances: torch.Tensor) -> torch.Tensor:
+    """Factor of each component that makes faint ones louder than they are; the sum of all variances stays the same."""
+    shares = (variances / variances.sum().clamp(min=1e-300)).clamp(min=_FAINTEST)
+    gains = shares ** (-0.5 * _LOUDNESS)
+    return gains * (shares.sum() / (shares * gains.square()).sum()).sqrt()
