@@ -132,10 +132,13 @@ def summary_table(summary: Summary) -> Table:
         frames = summary.metrics.get("n_audit", 0)
         table.add_row("force error", f"{milli(mae)} meV/Å{interval} ({frames:.0f} audit frames, never trained on)")
     if summary.excursions:
-        outside = [excursion for excursion in summary.excursions if excursion > 0]
-        farthest = f", by up to {max(outside):.2g} times its range" if outside else ""
-        share = f"{len(outside)} of {len(summary.excursions)} flagged frames"
-        table.add_row("extrapolating", f"{share} lay outside of what the committee was trained on{farthest}")
+        count = len(summary.excursions)
+        far = sum(excursion > 1.0 for excursion in summary.excursions)
+        table.add_row(
+            "extrapolating",
+            f"{far} of {count} flagged frames lay outside of the training data by more than its range,"
+            f" the farthest by {max(summary.excursions):.2g} times",
+        )
     if summary.walker_steps:
         steps = summary.walker_steps
         table.add_row("walkers", f"{len(steps)}, {sum(steps)} steps in all, {min(steps)} to {max(steps)} each")

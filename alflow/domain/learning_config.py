@@ -89,7 +89,7 @@ class TrainingConfig(ClosedModel):
 
     epochs: int = Field(default=100, ge=1)
     min_steps: int = Field(default=3000, ge=1)
-    warm_share: float = Field(default=0.4, gt=0.0, le=1.0)
+    warm_share: float = Field(default=0.25, gt=0.0, le=1.0)
     batch_labels: int = Field(default=5, ge=1)
     learning_rate: float = Field(default=0.01, gt=0.0, le=1.0)
     energy_weight_per_ang: float = Field(default=3.0, ge=0.0)

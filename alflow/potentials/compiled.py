@@ -81,7 +81,7 @@ class CompiledCommittee:
 
     def _evaluate(self, scene: Scene, stress: bool) -> _Sums:
         plan, room = scene.plan, scene.room
-        baseline = self.atomic_energies @ plan.counts.T
+        baseline = self.atomic_energies @ plan.counts.T.astype(np.float64)
         sums = _Sums.zero(plan, baseline, self.descriptors.kind, len(plan.numbers) if stress else 0)
         for block in plan.blocks:
             features, n_contacts = self.descriptors.describe(scene, block)

@@ -149,7 +149,7 @@ class CompiledComponents:
         n_lanes, n_tiles = room.bounds[len(block.atoms) - 1, -1], int((-(-np.diff(block.runs) // WIDTH)).sum())
         geometry, sums = room.geometry[:, :n_lanes].astype(kind), room.sums[:n_tiles].astype(kind)
         # Rounded like the distances, so that whatever fills a group of neighbors up is still not inside.
-        limit = kind.type(np.sqrt(self.descriptors.limits2[1]))
+        limit = float(kind.type(np.sqrt(self.descriptors.limits2[1])))
         pull_components(
             block.runs, self.form, room.bounds, geometry, room.ids, sums, self.directions, limit, where, *out
         )

@@ -29,7 +29,7 @@ _LOUDNESS = 0.25
 """Exponent of a component's spread, by which it is divided. 0 keeps the spreads, 1 makes all components alike.
 
 The weights of loud and faint components move by about the same length in a step, so faint ones are learnt late; made
-too loud, they are learnt by heart. docs/decisions/0011-louder-components.md has the measurement.
+too loud, they are learnt by heart. docs/decisions/0012-louder-components.md has the measurement.
 """
 
 _FAINTEST = 1e-6

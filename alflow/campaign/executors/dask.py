@@ -114,9 +114,11 @@ class DaskExecutor:
             future = self._done.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        worker = self._places.pop(str(future.key), "")
+        completion = _completion(future, self._places.get(str(future.key), ""))
+        # Only now: a worker that dies with a result nobody has fetched must not take the next task with it.
+        self._places.pop(str(future.key), None)
         self._hand_out()
-        return _completion(future, worker)
+        return completion
 
     def _hand_out(self) -> None:
         """Give every live worker without a task one of those that wait, and to no other worker.
