@@ -19,7 +19,6 @@ from rich.text import Text
 
 from alflow.campaign.config import available_cores
 from alflow.campaign.console import start_logging
-from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.executors.dask import DaskExecutor
 from alflow.campaign.labelling import Labelled, label_structures
 from alflow.domain import Structure
@@ -62,8 +61,7 @@ def label(file: Path, level: str, database: str, name: str, cores: int | None) -
     check_location(database)
     slots = _slots(cores, config.threads)
     watcher = _Watcher(slots)
-    dask = partial(DaskExecutor, slots, config.threads, "127.0.0.1:0")
-    executor = dask if slots > 1 else partial(InlineExecutor, config.threads)
+    executor = partial(DaskExecutor, slots, config.threads, "127.0.0.1:0")
     found = label_structures(structures, make_reference(config), config, database, name, slots, executor, watcher)
     show_cost(console, found, time.monotonic() - watcher.began, slots)
     console.print(f"database  {shown(database)}, name {name}", soft_wrap=True, highlight=False, markup=False)

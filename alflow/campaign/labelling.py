@@ -149,7 +149,9 @@ class LabellingRun:
     ) -> None:
         self._store, self._lease, self._campaign_id = store, lease, campaign_id
         self._structures = {structure.id: structure for structure in structures}
-        self._ids = [structure.id for structure in structures]
+        self._places: dict[str, list[int]] = {}
+        for number, structure in enumerate(structures):
+            self._places.setdefault(structure.id, []).append(number)
         self._reference, self._limits, self._spool, self._watcher = reference, limits, spool, watcher
         self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
         self._stopping = False
@@ -269,7 +271,7 @@ class LabellingRun:
         with self._store.transaction(self._lease) as tx:
             tx.finish_execution(key, "failed", failure_kind=FailureKind.BUG, message=story)
             tx.put_job(replace(job, state="pending", failure_kind=FailureKind.BUG, failure_message=story))
-        raise CampaignError(f"Labelling frame {self._ids.index(job.structure_id)} raised an exception:\n{story}")
+        raise CampaignError(f"Labelling frame {self._places[job.structure_id][0]} raised an exception:\n{story}")
 
     def _fail(self, job: JobRecord, key: str, failure: Failure, cost: Cost) -> None:
         """Physics or resources failed: once more with larger limits, or not at all."""
@@ -302,10 +304,9 @@ class LabellingRun:
 
     def _tell(self, structure_id: str, state: str, message: str = "", cost: Cost | None = None) -> None:
         """Change what is known of a structure; where it stands in the list again, it costs nothing again."""
-        for number, identity in enumerate(self._ids):
-            if identity == structure_id:
-                found = replace(self.found[number], state=state, message=message)
-                if cost is not None:
-                    found = replace(found, wall_s=cost.wall_s, cpu_s=cost.cpu_s, peak_memory_mb=cost.peak_memory_mb)
-                self.found[number] = found
-                state, cost = "known" if state == "done" else state, None
+        for number in self._places[structure_id]:
+            found = replace(self.found[number], state=state, message=message)
+            if cost is not None:
+                found = replace(found, wall_s=cost.wall_s, cpu_s=cost.cpu_s, peak_memory_mb=cost.peak_memory_mb)
+            self.found[number] = found
+            state, cost = "known" if state == "done" else state, None
