@@ -56,6 +56,8 @@ class PyscfConfig(Limits):
             docs/labels.md.
         functional: One of the methods in docs/labels.md, such as ``pbe``, ``r2scan``, ``wb97x-d3bj`` or ``hf``.
         basis: A basis set PySCF knows; core potentials of def2 and LANL sets are used by themselves.
+        cartesian: Whether shells of d and higher functions are Cartesian, as other programs have them in 6-31G* and its
+            kin: to agree with such data.
         element_basis: Basis sets of single elements, by symbol; all others have ``basis``.
         density_fitting: Whether two-electron integrals are density-fitted.
         auxiliary_basis: Basis set of the fit; nothing is the one made for ``basis``.
@@ -81,6 +83,7 @@ class PyscfConfig(Limits):
     preset: Preset = "standard"
     functional: str = "pbe"
     basis: str = "def2-svp"
+    cartesian: bool = False
     element_basis: dict[str, str] = Field(default_factory=dict)
     density_fitting: bool = True
     auxiliary_basis: str | None = None
@@ -228,6 +231,7 @@ def make_reference(config: EngineConfig) -> Reference:
             return PyscfReference(
                 functional=config.functional,
                 basis=config.basis,
+                cartesian=config.cartesian,
                 element_basis=tuple(config.element_basis.items()),
                 density_fitting=config.density_fitting,
                 auxiliary_basis=config.auxiliary_basis,

@@ -35,6 +35,8 @@ class PyscfReference:
     Attributes:
         functional: A key of :data:`alflow.reference.functionals.FUNCTIONALS`.
         basis: A basis set PySCF knows; where it is made for an effective core potential, that potential is used.
+        cartesian: Whether shells of d and higher functions are Cartesian (six d functions), as other programs have them
+            in Pople's basis sets.
         element_basis: Pairs of an element's symbol and its own basis set, ascending.
         density_fitting: Whether Coulomb and exchange integrals are density-fitted (in the gradient as well).
         auxiliary_basis: Basis set of the fit; None is the one made for ``basis``.
@@ -63,6 +65,7 @@ class PyscfReference:
 
     functional: str = "pbe"
     basis: str = "def2-svp"
+    cartesian: bool = False
     element_basis: tuple[tuple[str, str], ...] = ()
     density_fitting: bool = True
     auxiliary_basis: str | None = None
@@ -111,6 +114,7 @@ class PyscfReference:
             "functional": method.xc,
             "basis": self.basis.lower(),
             "element_basis": {symbol: basis.lower() for symbol, basis in sorted(self.element_basis)},
+            "cartesian": self.cartesian,
             "core_potential": "of-basis",
             "density_fitting": self.density_fitting,
             "dispersion": method.built_in_dispersion or self.dispersion,

@@ -111,6 +111,7 @@ def _molecule(reference: PyscfReference, structure: Structure) -> Any:
         unit="Bohr",
         basis=basis,
         ecp=core_potentials(basis),
+        cart=reference.cartesian,
         charge=structure.charge,
         spin=structure.multiplicity - 1,
         max_memory=reference.memory_mb,

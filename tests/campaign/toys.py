@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
         "components": 16,
         "hidden": [16],
     },
-    "training": {"epochs": 5, "min_steps": 60},
+    "training": {"epochs": 5, "min_steps": 60, "warm_share": 0.4},
 }
 """Hot, small and easily surprised: some twenty tasks, a few seconds."""
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from alflow.domain.learning_config import ModelConfig
-from alflow.potentials.committee import Surroundings, symmetry_functions
-from alflow.tensors import to_batch
+from alflow.potentials.committee import symmetry_functions
 from alflow.training import normalization
 from alflow.training.normalization import fit_projection
 from tests.potentials.committees import ETHANOL, rattled
@@ -18,8 +17,8 @@ SPREADS = torch.tensor([1.0, 0.1, 0.01, 0.0], dtype=torch.float64)
 def _projection(components: int) -> torch.Tensor:
     model = ModelConfig(radial_functions=4, angular_functions=2, angular_degree=1, components=components)
     functions = symmetry_functions(model, 3)
-    seen = Surroundings.of(to_batch(rattled(ETHANOL, 40, 0.05, 0)), functions, (1, 6, 8))
-    return fit_projection([seen], functions, 3, model, torch.Generator().manual_seed(0))[1]
+    generator = torch.Generator().manual_seed(0)
+    return fit_projection(rattled(ETHANOL, 40, 0.05, 0), functions, (1, 6, 8), model, generator)[1]
 
 
 def test_a_component_a_hundred_times_fainter_is_heard_thirty_times_fainter() -> None:

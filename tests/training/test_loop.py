@@ -109,7 +109,7 @@ def test_the_best_weights_on_the_validation_labels_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("batches", "warm", "steps"),
-    [(1, False, 50), (10, False, 100), (10, True, 40), (1, True, 20)],
+    [(1, False, 50), (10, False, 100), (10, True, 25), (1, True, 12)],
 )
 def test_the_number_of_steps_follows_the_labels(batches: int, warm: bool, steps: int) -> None:
     assert n_steps(TrainingConfig(epochs=10, min_steps=50), batches, warm) == steps
