@@ -16,11 +16,14 @@ from alflow.campaign.config import CampaignConfig
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.reference import toy
 from alflow.reference.config import (
+    AseConfig,
+    CommitteeConfig,
     LennardJonesConfig,
     MorseConfig,
     MorseMoleculeConfig,
     MuellerBrownConfig,
     PyscfConfig,
+    XtbConfig,
 )
 
 PAGE: Final = Path(__file__).with_name("configuration.md")
@@ -53,6 +56,9 @@ unknown key is an error that names the key you probably meant.
 SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("The campaign", CampaignConfig, None),
     ("`reference:` with `engine: pyscf`", PyscfConfig, None),
+    ("`reference:` with `engine: xtb`", XtbConfig, None),
+    ("`reference:` with `engine: ase`", AseConfig, None),
+    ("`reference:` with `engine: committee`", CommitteeConfig, None),
     ("`reference:` with `engine: morse-molecule`", MorseMoleculeConfig, toy.MorseMolecule),
     ("`reference:` with `engine: morse`", MorseConfig, toy.Morse),
     ("`reference:` with `engine: mueller-brown`", MuellerBrownConfig, toy.MuellerBrown),
@@ -84,7 +90,7 @@ def default(field: FieldInfo) -> str:
     """Default of a key as it would be written in YAML."""
     if field.is_required():
         return "required"
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, PyscfConfig):
         return "`engine: pyscf`"
     if isinstance(value, BaseModel):

@@ -17,7 +17,7 @@ from alflow.campaign.site import VALIDATION_SHARE
 from alflow.cli import app
 from alflow.domain import FailureKind
 from alflow.exploration import SegmentSettings
-from alflow.reference import PyscfReference
+from alflow.reference import PyscfReference, XtbConfig
 from alflow.reference.quality import FORCE_PER_GRADIENT
 from alflow.selection.threshold import DISAGREEMENT_PER_ERROR
 
@@ -98,6 +98,14 @@ def test_the_tutorial_shows_the_workflow_as_it_is() -> None:
     comment, _, rest = (ROOT / "workflows/ethanol.yaml").read_text(encoding="utf-8").partition("\n")
     assert comment.startswith("#")
     assert shown == rest, "copy workflows/ethanol.yaml without its first line into docs/tutorial.md"
+
+
+def test_every_reference_the_page_shows_is_a_valid_configuration() -> None:
+    shown = [yaml.safe_load(block)["reference"] for block in blocks(ROOT / "docs/references.md", "yaml")]
+    read = [CampaignConfig.model_validate({"structures": "x.xyz", "reference": keys}).reference for keys in shown]
+    assert [config.engine for config in read] == ["xtb", "ase", "committee"]
+    assert "`accuracy: 0.1` (alflow's)" in flat("docs/references.md")
+    assert XtbConfig().accuracy == 0.1
 
 
 def test_numbers_in_the_documents_are_those_of_the_code() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from alflow.campaign.teacher import beside
 from alflow.domain.config import ClosedModel, explain
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.errors import ConfigError
@@ -30,7 +31,7 @@ class CampaignConfig(ClosedModel):
         database: File (SQLite, in the folder you stand in unless a path is given) or URL (PostgreSQL).
         charge: Total charge of every structure, e.
         multiplicity: Spin multiplicity 2S + 1 of every structure.
-        reference: What makes the labels: PySCF, or a toy.
+        reference: What makes the labels: PySCF, xTB, an ASE calculator, a trained committee, or a toy.
         temperature_k: Temperature of the walkers, K.
         timestep_fs: Time step of the dynamics, fs.
         friction_per_ps: Langevin friction, 1/ps.
@@ -170,7 +171,7 @@ def parse_config(data: Mapping[str, Any], what: str = "configuration") -> Campai
 
 
 def load_config(path: Path) -> CampaignConfig:
-    """Read a campaign from a YAML file. ``structures`` is looked up beside that file.
+    """Read a campaign from a YAML file. ``structures`` and a committee's ``weights`` are looked up beside that file.
 
     Raises:
         ConfigError: The file is missing, is not YAML, is not a mapping, or says something impossible.
@@ -194,4 +195,6 @@ def load_config(path: Path) -> CampaignConfig:
     structures = data.get("structures")
     if isinstance(structures, str) and not Path(structures).is_absolute():
         data["structures"] = str(path.parent / structures)
+    if "reference" in data:
+        data["reference"] = beside(path, data["reference"])
     return parse_config(data, str(path))

@@ -21,11 +21,12 @@ from alflow.campaign.config import available_cores
 from alflow.campaign.console import start_logging
 from alflow.campaign.executors.dask import DaskExecutor
 from alflow.campaign.labelling import Labelled, label_structures
+from alflow.campaign.teacher import beside, check_reference, make_reference
 from alflow.domain import Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.config import explain
 from alflow.errors import ConfigError, InputError, did_you_mean
-from alflow.reference import PyscfConfig, ReferenceConfig, check_reference, check_structure, make_reference
+from alflow.reference import PyscfConfig, ReferenceConfig, check_structure
 from alflow.reference.config import Preset
 from alflow.store.location import check_location, shown
 
@@ -92,7 +93,7 @@ def read_level(text: str) -> ReferenceConfig:
     if set(data) == {"reference"} and isinstance(data["reference"], dict):
         data = data["reference"]
     try:
-        return TypeAdapter(ReferenceConfig).validate_python({"engine": "pyscf", **data})
+        return TypeAdapter(ReferenceConfig).validate_python({"engine": "pyscf", **beside(path, data)})
     except ValidationError as error:
         raise explain(error, str(path)) from None
 

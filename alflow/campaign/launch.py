@@ -17,9 +17,9 @@ from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
 from alflow.campaign.state import State
+from alflow.campaign.teacher import make_reference
 from alflow.domain import Reference, Structure
 from alflow.errors import CampaignError, ConfigError
-from alflow.reference import make_reference
 from alflow.store import CampaignRecord, Holder, Lease, Store
 from alflow.store.location import is_server, shown
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from alflow.campaign.config import CampaignConfig, check_resources
 from alflow.campaign.site import CONTACT_FACTOR, DETACHMENT_ANG, working_folder
+from alflow.campaign.teacher import check_reference
 from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.elements import COVALENT_RADII_ANG
 from alflow.errors import ConfigError
-from alflow.reference import MuellerBrownConfig, PyscfConfig, check_reference, check_structure
+from alflow.reference import AseConfig, CommitteeConfig, MuellerBrownConfig, PyscfConfig, XtbConfig, check_structure
 from alflow.store.location import check_location, shown
 
 LONGEST_STEP_FS = 2.0
@@ -132,6 +133,12 @@ def describe(config: CampaignConfig) -> str:
     level: str = reference.engine
     if isinstance(reference, PyscfConfig):
         level = f"{reference.functional}/{reference.basis}"
+    elif isinstance(reference, XtbConfig):
+        level = reference.method
+    elif isinstance(reference, AseConfig):
+        level = reference.calculator
+    elif isinstance(reference, CommitteeConfig):
+        level = f"committee {Path(reference.weights).stem[:12]}"
     return (
         f"{config.label_budget} labels at {level}, {config.walkers} walkers at {config.temperature_k:g} K, "
         f"{config.slots} slots of {reference.threads} thread(s), database {shown(config.database)}"

@@ -5,23 +5,42 @@ Units agree (eV, Å, e; stress positive under tension); velocities and times do 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import (
+    BaseCalculator,
+    CalculationFailed,
+    Calculator,
+    EnvironmentError,
+    InputError,
+    PropertyNotImplementedError,
+    ReadError,
+    all_changes,
+)
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from ase.stress import full_3x3_to_voigt_6_stress
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
-from alflow.domain.label import Label
+from alflow.domain.label import Evaluation, Failure, FailureKind, Label, Outcome
 from alflow.domain.structure import Structure
 from alflow.domain.surface import Surface
 from alflow.errors import StructureError
 
-__all__ = ["SurfaceCalculator", "as_calculator", "from_atoms", "read_structures", "to_atoms", "write_extxyz"]
+__all__ = [
+    "SurfaceCalculator",
+    "as_calculator",
+    "evaluate_calculator",
+    "from_atoms",
+    "read_structures",
+    "set_charge_and_spin",
+    "to_atoms",
+    "write_extxyz",
+]
 
 
 def from_atoms(atoms: Atoms) -> Structure:
@@ -155,3 +174,79 @@ class SurfaceCalculator(Calculator):
 def as_calculator(surface: Surface) -> SurfaceCalculator:
     """Use any surface (a committee, a reference behind a surface, a toy) as an ASE calculator."""
     return SurfaceCalculator(surface)
+
+
+def set_charge_and_spin(atoms: Atoms, structure: Structure) -> None:
+    """Tell charge and spin in every way calculators read them off the atoms.
+
+    ``info["charge"]``, ``info["multiplicity"]`` and ``info["spin"]`` (2S + 1 both); initial charges that add up to the
+    charge, and initial magnetic moments that add up to 2S, spread evenly.
+    """
+    atoms.info |= {"charge": structure.charge, "multiplicity": structure.multiplicity, "spin": structure.multiplicity}
+    if structure.charge:
+        atoms.set_initial_charges(np.full(len(atoms), structure.charge / len(atoms)))
+    if structure.multiplicity > 1:
+        atoms.set_initial_magnetic_moments(np.full(len(atoms), (structure.multiplicity - 1) / len(atoms)))
+
+
+def evaluate_calculator(
+    make: Callable[[], Any],
+    atoms: Atoms,
+    failures: tuple[type[Exception], ...] = (),
+    versions: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Compute energy, forces and, in a cell of three periodic directions, stress with an ASE calculator.
+
+    Args:
+        make: Makes the calculator.
+        atoms: What to compute.
+        failures: Exceptions that are failures of physics, besides those ASE calls failed calculations.
+        versions: Versions of packages, for the diagnostics.
+
+    Returns:
+        The evaluation; SCF_FAIL where the calculation failed, REJECTED where the calculator does not take the atoms.
+
+    Raises:
+        EnvironmentError: This machine lacks what the calculator needs, such as its program.
+        Exception: Whatever else the calculator raises.
+    """
+    diagnostics: dict[str, Any] = {"versions": dict(versions or {})}
+    known: tuple[type[Exception], ...] = (CalculationFailed, ReadError, CalledProcessError, *failures)
+    try:
+        return _evaluation(make(), atoms, diagnostics)
+    except EnvironmentError:
+        raise
+    except InputError as error:
+        return Failure(FailureKind.REJECTED, _said(error), diagnostics)
+    except known as error:
+        return Failure(FailureKind.SCF_FAIL, _said(error), diagnostics)
+
+
+def _evaluation(calculator: Any, atoms: Atoms, diagnostics: dict[str, Any]) -> Evaluation:
+    crystal = bool(atoms.pbc.all())
+    atoms.calc = calculator
+    if isinstance(calculator, BaseCalculator):
+        # All at once: asked for one property after the other, some programs would run once for each.
+        known = calculator.implemented_properties
+        wanted = [name for name in ("energy", "forces", *(["stress"] if crystal else [])) if name in known]
+        calculator.atoms = atoms.copy()
+        calculator.calculate(atoms, wanted, list(all_changes))
+    forces = atoms.get_forces(apply_constraint=False)
+    stress = None
+    if crystal:
+        try:
+            stress = voigt_6_to_full_3x3_stress(atoms.get_stress(apply_constraint=False))
+        except NotImplementedError:
+            diagnostics["stress"] = "not implemented"
+    energy = float(atoms.get_potential_energy(apply_constraint=False))
+    try:
+        consistent = float(atoms.get_potential_energy(force_consistent=True, apply_constraint=False))
+    except PropertyNotImplementedError:
+        consistent = energy
+    if consistent != energy:
+        diagnostics["extrapolated_energy_ev"] = energy
+    return Evaluation(consistent, forces, stress, diagnostics)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}"

@@ -1,4 +1,4 @@
-"""What makes labels: PySCF, analytic surfaces, and the separate process in which every label is computed.
+"""What makes labels: PySCF, xTB, ASE calculators, toys, and the process of its own in which each label is computed.
 
 The face is lazy: ``import alflow.reference`` loads none of PySCF, pydantic and psutil. A name is fetched from its
 module the first time it is asked for, because a label process pays for every import with start-up time.
@@ -10,14 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alflow.reference.calculator import AseReference
     from alflow.reference.check import check_structure
     from alflow.reference.config import (
+        AseConfig,
+        CommitteeConfig,
+        EngineConfig,
         LennardJonesConfig,
         MorseConfig,
         MorseMoleculeConfig,
         MuellerBrownConfig,
         PyscfConfig,
         ReferenceConfig,
+        XtbConfig,
         make_reference,
     )
     from alflow.reference.preflight import check_reference
@@ -26,8 +31,13 @@ if TYPE_CHECKING:
     from alflow.reference.request import LabelRequest, LabelResult
     from alflow.reference.spool import SpooledResult, remove_spooled, sweep_spool
     from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
+    from alflow.reference.xtb import TbliteReference
 
 __all__ = [
+    "AseConfig",
+    "AseReference",
+    "CommitteeConfig",
+    "EngineConfig",
     "LabelRequest",
     "LabelResult",
     "LennardJones",
@@ -42,6 +52,8 @@ __all__ = [
     "PyscfReference",
     "ReferenceConfig",
     "SpooledResult",
+    "TbliteReference",
+    "XtbConfig",
     "check_reference",
     "check_structure",
     "close_guards",
@@ -52,14 +64,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "calculator": ("AseReference",),
     "check": ("check_structure",),
     "config": (
+        "AseConfig",
+        "CommitteeConfig",
+        "EngineConfig",
         "LennardJonesConfig",
         "MorseConfig",
         "MorseMoleculeConfig",
         "MuellerBrownConfig",
         "PyscfConfig",
         "ReferenceConfig",
+        "XtbConfig",
         "make_reference",
     ),
     "preflight": ("check_reference",),
@@ -68,6 +85,7 @@ _HOMES = {
     "request": ("LabelRequest", "LabelResult"),
     "spool": ("SpooledResult", "remove_spooled", "sweep_spool"),
     "toy": ("LennardJones", "Morse", "MorseMolecule", "MuellerBrown"),
+    "xtb": ("TbliteReference",),
 }
 
 

@@ -11,14 +11,18 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from alflow.domain import Reference, Structure
-from alflow.domain.config import ClosedModel
 from alflow.domain.elements import SYMBOLS
 from alflow.errors import did_you_mean
+from alflow.reference.engines import AseConfig, CommitteeConfig, XtbConfig, make_ase, make_xtb
 from alflow.reference.functionals import find_functional
+from alflow.reference.limits import Limits
 from alflow.reference.pyscf import PyscfReference, SpinPolicy
 from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
 
 __all__ = [
+    "AseConfig",
+    "CommitteeConfig",
+    "EngineConfig",
     "LennardJonesConfig",
     "Limits",
     "MorseConfig",
@@ -26,28 +30,12 @@ __all__ = [
     "MuellerBrownConfig",
     "PyscfConfig",
     "ReferenceConfig",
+    "XtbConfig",
     "make_reference",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-class Limits(ClosedModel):
-    """What one label may use, whatever computes it.
-
-    Attributes:
-        time_limit_s: Wall time of the first attempt, s; its process is killed beyond. The second has twice as much.
-        memory_limit_mb: Resident memory of the label's processes together, MB; they are killed beyond. The second
-            attempt has twice as much.
-        threads: Threads of one label.
-        max_attempts: Attempts before a structure is put into quarantine.
-    """
-
-    time_limit_s: Positive = 600.0
-    memory_limit_mb: Annotated[int, Field(ge=200)] = 4000
-    threads: Annotated[int, Field(ge=1)] = 1
-    max_attempts: Annotated[int, Field(ge=1)] = 2
 
 
 Preset = Literal["fast", "standard", "tight"]
@@ -213,18 +201,20 @@ class LennardJonesConfig(ToyLimits):
     cutoff_ang: Positive = 10.0
 
 
-ReferenceConfig = Annotated[
-    PyscfConfig | MorseConfig | MorseMoleculeConfig | MuellerBrownConfig | LennardJonesConfig,
-    Field(discriminator="engine"),
-]
+EngineConfig = (
+    PyscfConfig | XtbConfig | AseConfig | MorseConfig | MorseMoleculeConfig | MuellerBrownConfig | LennardJonesConfig
+)
+"""What this room can make. A committee as teacher is a potential, and is made where both rooms are known."""
+
+ReferenceConfig = Annotated[EngineConfig | CommitteeConfig, Field(discriminator="engine")]
 """Any reference's configuration, recognized by its key ``engine``."""
 
 
-def make_reference(config: ReferenceConfig) -> Reference:
+def make_reference(config: EngineConfig) -> Reference:
     """Build the reference a configuration describes.
 
     Args:
-        config: Validated configuration of any engine.
+        config: Validated configuration of any engine but a committee, see :mod:`alflow.campaign.teacher`.
 
     Returns:
         A picklable reference; building a PySCF one does not load PySCF.
@@ -257,6 +247,10 @@ def make_reference(config: ReferenceConfig) -> Reference:
                 memory_mb=int(0.75 * config.memory_limit_mb),
                 threads=config.threads,
             )
+        case XtbConfig():
+            return make_xtb(config)
+        case AseConfig():
+            return make_ase(config)
         case MorseConfig():
             return Morse(config.depth_ev, config.width_per_ang, config.distance_ang, config.delay_s)
         case MorseMoleculeConfig():

@@ -7,15 +7,17 @@ from importlib import import_module
 
 from alflow.domain import Structure
 from alflow.errors import InputError
+from alflow.reference.calculator import AseReference
 from alflow.reference.check import check_molecule, check_overlap
-from alflow.reference.config import ReferenceConfig, make_reference
+from alflow.reference.config import EngineConfig, make_reference
 from alflow.reference.pyscf import PyscfReference
 from alflow.reference.toy import MorseMolecule
+from alflow.reference.xtb import TbliteReference, require_tblite
 
 __all__ = ["check_reference"]
 
 
-def check_reference(config: ReferenceConfig, structures: Iterable[Structure]) -> None:
+def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> None:
     """Check that a reference can label these structures, before a campaign begins.
 
     Args:
@@ -24,19 +26,23 @@ def check_reference(config: ReferenceConfig, structures: Iterable[Structure]) ->
 
     Raises:
         InputError: One sentence: unknown functional or basis (with the likely spelling), an element the basis lacks,
-            impossible spin, overlapping atoms, a periodic structure.
+            impossible spin, overlapping atoms, a periodic structure, a package or a calculator that is not there.
     """
     found = list(structures)
     if not found:
         raise InputError("A reference is checked against the structures it will label; found none.")
     reference = make_reference(config)
+    if isinstance(reference, TbliteReference):
+        require_tblite()
     for structure in found:
         if isinstance(reference, PyscfReference):
             check_molecule(structure)
             continue
         check_overlap(structure)
-        if isinstance(reference, MorseMolecule):
+        if isinstance(reference, MorseMolecule | AseReference):
             reference.check(structure)
+        if isinstance(reference, TbliteReference):
+            import_module("alflow.reference.tightbinding").check_tightbinding(reference, structure)
     if isinstance(reference, PyscfReference):
         # PySCF is loaded only here: a toy campaign is checked without it.
         symbols = [symbol for structure in found for symbol in structure.symbols]

@@ -103,6 +103,18 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "timestep in the wrong unit": ({"timestep_fs": 500}, ("timestep_fs", "less than or equal to 10", "500")),
     "text for a number": ({"walkers": "many"}, ("walkers", "integer", "'many'")),
     "fraction of a walker": ({"walkers": 2.5}, ("walkers", "2.5")),
+    "misspelt calculator": (
+        {"reference": {"engine": "ase", "calculator": "ase.calculators.emtt:EMT"}},
+        ("no module 'ase.calculators.emtt'", "Did you mean 'emt'?"),
+    ),
+    "misspelt method of xTB": (
+        {"reference": {"engine": "xtb", "method": "gfn2"}},
+        ("reference.xtb.method", "'gfn2-xtb'", "found 'gfn2'"),
+    ),
+    "teacher that is not there": (
+        {"reference": {"engine": "committee", "weights": "none.safetensors"}},
+        ("reference.weights", "none.safetensors cannot be read"),
+    ),
     "unknown functional": (
         {"reference": REAL | {"functional": "b3lpy"}},
         ("functional 'b3lpy'", "Did you mean 'b3lyp'?"),
