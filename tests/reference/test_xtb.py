@@ -90,7 +90,9 @@ def test_every_label_starts_cold() -> None:
     first = evaluation(TIGHT, WATER)
     evaluation(TIGHT, ETHANOL)
     again = evaluation(TIGHT, WATER)
-    assert (again.energy, again.forces.tobytes()) == (first.energy, first.forces.tobytes())
+    # Not bit for bit: tblite's threads add in an order of their own. A warm start would differ by the SCF's tolerance.
+    assert again.energy == pytest.approx(first.energy, abs=1e-9)
+    np.testing.assert_allclose(again.forces, first.forces, rtol=0, atol=1e-9)
 
 
 def test_what_changes_no_number_is_no_part_of_the_level() -> None:
