@@ -67,12 +67,13 @@ class Trace:
         self.rungs.append({"rung": name, "cycles": cycles, "gradient_norm_ha": norm})
 
 
-def climb(mean_field: Any, anew: Callable[[], Any], cycles: int, trace: Trace) -> float:
+def climb(mean_field: Any, anew: Callable[[], Any] | None, cycles: int, trace: Trace) -> float:
     """Converge a field.
 
     Args:
         mean_field: The field, with its tolerances; holds the orbitals afterwards.
-        anew: Makes another field of the same kind that has computed nothing yet.
+        anew: Makes another field of the same kind that has computed nothing yet; None, for fractional occupations,
+            leaves the third rung out.
         cycles: Most cycles of a rung.
         trace: Receives what happened.
 
@@ -85,7 +86,7 @@ def climb(mean_field: Any, anew: Callable[[], Any], cycles: int, trace: Trace) -
         return norm
     _iterate(mean_field, trace.density, cycles, SHIFT_HA, DAMPING, trace, "shifted-damped")
     norm = _iterate(mean_field, trace.density, cycles, 0.0, 0.0, trace, "diis-restart")
-    if norm <= limit:
+    if norm <= limit or anew is None:
         return norm
     _anneal(mean_field, anew(), cycles, trace)
     return optimize(mean_field, mean_field.mo_coeff, mean_field.mo_occ, cycles, trace, "newton")

@@ -68,7 +68,8 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     molecule = _molecule(reference, structure)
     mean_field, trace = _mean_field(reference, molecule), Trace()
     try:
-        norm = climb(mean_field, partial(_mean_field, reference, molecule), reference.max_cycles, trace)
+        anew = partial(_mean_field, reference, molecule) if reference.smearing_ha is None else None
+        norm = climb(mean_field, anew, reference.max_cycles, trace)
         limit = ACCEPTED_GRADIENT * reference.gradient_tolerance_ha
         if norm <= limit:
             mean_field, verdict = _settled(reference, mean_field, trace)

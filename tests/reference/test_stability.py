@@ -127,3 +127,13 @@ def test_smeared_occupations_give_a_free_energy_with_its_exact_forces() -> None:
     slope = (energies[0] - 8 * energies[1] + 8 * energies[3] - energies[4]) / (12 * step)
     assert entropy < -1e-3
     assert -force == pytest.approx(slope, abs=1e-6)
+
+
+def test_smeared_occupations_that_do_not_converge_are_a_failure_without_a_third_rung() -> None:
+    reference = PyscfReference(
+        basis="sto-3g", grid_level=1, smearing_ha=0.02, max_cycles=1, gradient_tolerance_ha=1e-13
+    )
+    outcome = reference.evaluate(diatomic("N", "N", 1.6))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.SCF_FAIL
+    assert [rung["rung"] for rung in outcome.diagnostics["scf_rungs"]] == ["diis", "shifted-damped", "diis-restart"]
