@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 
 from alflow import Structure
 from alflow.campaign.events import Event
+from alflow.campaign.executors import Completion
 from alflow.campaign.executors.dask import DaskExecutor
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.state import State
-from alflow.reference import MorseMolecule
+from alflow.campaign.tasks import LabelTask
+from alflow.reference import LabelRequest, LennardJones, MorseMolecule
 from tests.faults.processes import is_dask_worker
 from tests.faults.references import Telling
 
@@ -80,3 +83,29 @@ def test_nothing_is_left_when_a_dask_executor_is_closed() -> None:
     assert len(workers) >= 2
     executor.close()
     assert psutil.wait_procs(workers, timeout=10)[1] == []
+
+
+def test_a_worker_that_dies_with_a_result_nobody_has_fetched_takes_no_other_task_with_it(tmp_path: Path) -> None:
+    dimers = [Structure.of("ArAr", [[0, 0, 0], [3.5 + 0.1 * k, 0, 0]]) for k in range(2)]
+    first, second = (
+        LabelTask(name, LabelRequest(LennardJones(), structure, name, tmp_path / "spool"))
+        for name, structure in zip(("label-a", "label-b"), dimers, strict=True)
+    )
+    executor = DaskExecutor(slots=1, dashboard_address="127.0.0.1:0")
+    try:
+        executor.submit(first)
+        executor.submit(second)
+        ends = time.monotonic() + 30
+        while executor._done.empty() and time.monotonic() < ends:
+            time.sleep(0.01)
+        (worker,) = [p for p in psutil.Process().children(recursive=True) if is_dask_worker(p) and p.num_threads() > 3]
+        worker.kill()  # nobody has heard of it yet: the result of the first is in its memory
+        found: dict[str, Completion] = {}
+        while len(found) < 2 and time.monotonic() < ends + 30:
+            completion = executor.wait(0.5)
+            if completion is not None:
+                found[completion.task] = completion
+    finally:
+        executor.close()
+    assert found["label-a"].lost is not None
+    assert found["label-b"].answer is not None, found["label-b"]
