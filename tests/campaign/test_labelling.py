@@ -21,7 +21,7 @@ from alflow.errors import CampaignError, ConfigError
 from alflow.reference import LennardJones, PyscfConfig
 from alflow.reference.config import Limits
 from alflow.store import Store
-from tests.faults.processes import kill_tree, marked, start
+from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
 
 from .toys import rows, toy
 
@@ -151,7 +151,7 @@ def test_killing_the_command_loses_no_label_and_the_same_command_ends_the_work(t
     kept = {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
     assert 3 <= len(kept) < 12
     assert start(tmp_path, *command).wait(timeout=90) == 0, (tmp_path / "output.txt").read_text()
-    assert marked(tmp_path) == []
+    wait_until_nothing_is_left(tmp_path)
     assert kept <= {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
     assert labels_in(database) == [(12,)]
     twice = "SELECT subject FROM executions WHERE status = 'done' GROUP BY subject HAVING count(*) > 1"

@@ -21,7 +21,7 @@ from alflow.domain.ase import from_atoms
 from alflow.exploration import rattle
 from alflow.reference import make_reference
 from tests.campaign.toys import check_promises, rows, toy_file
-from tests.faults.processes import ALFLOW, marked, start
+from tests.faults.processes import ALFLOW, start, wait_until_nothing_is_left
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
@@ -196,4 +196,4 @@ def test_a_campaign_is_stopped_and_resumed_from_the_command_line(tmp_path: Path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert before < set(rows(database, "SELECT structure_id FROM labels"))
     check_promises(database)
-    assert marked(tmp_path) == []
+    wait_until_nothing_is_left(tmp_path)

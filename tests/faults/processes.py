@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def marked(folder: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def wait_until_nothing_is_left(folder: Path) -> None:
+    """Wait for the end of what notices by itself that its parent is gone, as the guard of labels does."""
+    deadline = time.monotonic() + 20
+    while left := marked(folder):
+        assert time.monotonic() < deadline, f"still there 20 s after the kill: {left}"
+        time.sleep(0.1)
 
 
 def kill_tree(root: subprocess.Popen[str]) -> int:

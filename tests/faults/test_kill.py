@@ -18,7 +18,14 @@ from alflow.campaign.state import State
 from alflow.reference import sweep_spool
 from tests.campaign.toys import check_promises, rows, toy, toy_file
 
-from .processes import is_dask_worker, is_first_attempt, is_label_worker, kill_tree, marked, start
+from .processes import (
+    is_dask_worker,
+    is_first_attempt,
+    is_label_worker,
+    kill_tree,
+    start,
+    wait_until_nothing_is_left,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -49,14 +56,6 @@ def wait_for_events(process: subprocess.Popen[str], database: Path, at_least: in
         time.sleep(0.05)
     assert process.poll() is not None, "the campaign did nothing for a minute"
     return False
-
-
-def wait_until_nothing_is_left(folder: Path) -> None:
-    """Wait for the end of what notices by itself that its parent is gone."""
-    deadline = time.monotonic() + 20
-    while left := marked(folder):
-        assert time.monotonic() < deadline, f"still there 20 s after the kill: {left}"
-        time.sleep(0.1)
 
 
 def test_killing_everything_at_any_moment_loses_and_repeats_nothing(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ def test_killing_everything_at_any_moment_loses_and_repeats_nothing(tmp_path: Pa
     assert in_flight > 0, "no kill hit a label; raise the delay"
     process = start(tmp_path, "resume", str(database))
     assert process.wait(timeout=120) == 0, (tmp_path / "output.txt").read_text()
-    assert marked(tmp_path) == []
+    wait_until_nothing_is_left(tmp_path)
     assert labels <= {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
     for last, known in paid:
         again = {structure for run, structure in rows(database, LABEL_RUNS) if run > last} & known
