@@ -110,7 +110,8 @@ def _molecule(reference: PyscfReference, structure: Structure) -> Any:
     return gto.M(
         atom=list(zip(structure.symbols, structure.positions / ANG_PER_BOHR, strict=True)),
         unit="Bohr",
-        basis=basis,
+        # By name where there is one name: PySCF then chooses the auxiliary basis as it does for everybody else.
+        basis=basis if reference.element_basis else reference.basis,
         ecp=core_potentials(basis),
         cart=reference.cartesian,
         charge=structure.charge,

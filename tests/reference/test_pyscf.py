@@ -180,3 +180,13 @@ def test_the_level_of_the_default_reference_never_changes_unnoticed() -> None:
 def test_a_reference_survives_pickling_without_loading_more() -> None:
     reference = PyscfReference(functional="pbe0")
     assert pickle.loads(pickle.dumps(reference)) == reference
+
+
+def test_density_fitting_uses_the_auxiliary_basis_pyscf_chooses_by_itself() -> None:
+    atoms = list(zip(WATER.symbols, WATER.positions / ANG_PER_BOHR, strict=True))
+    mean_field = dft.RKS(gto.M(atom=atoms, unit="Bohr", basis="def2-svp", verbose=0), xc="pbe").density_fit()
+    mean_field.grids.level = 1
+    mean_field.kernel()
+    ours = evaluated(PyscfReference(grid_level=1), WATER)
+    # With another auxiliary basis the energies differ by an meV.
+    assert ours.energy == pytest.approx(mean_field.e_tot * EV_PER_HARTREE, abs=1e-6)
