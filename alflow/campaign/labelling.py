@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from alflow.campaign.decide import LOSS_LIMIT
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.results import Cost, cost_of, failure_of
@@ -207,6 +208,8 @@ class LabellingRun:
                         self._watcher(self.found)
                     if time.monotonic() - beaten > BEAT_S:
                         self._store.beat(self._lease)
+                        if self._store.stop_requested(self._campaign_id):
+                            self.request_stop()
                         beaten = time.monotonic()
         finally:
             workers.close()
@@ -259,8 +262,11 @@ class LabellingRun:
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
         with self._store.transaction(self._lease) as tx:
             tx.finish_execution(key, "lost", failure_kind=FailureKind.WORKER_LOST, message=message, worker=worker)
-            tx.put_job(again)
-        self.waiting.appendleft(again)
+            tx.put_job(replace(again, state="quarantined") if again.n_lost >= LOSS_LIMIT else again)
+        if again.n_lost >= LOSS_LIMIT:
+            self._tell(job.structure_id, "failed", f"its worker was lost {again.n_lost} times: {message}")
+        else:
+            self.waiting.appendleft(again)
 
     def _give_up(self, job: JobRecord, key: str, story: str) -> None:
         """The reference raised an exception: every other label would too.

@@ -124,6 +124,10 @@ def _find_or_create(
     for record in store.campaigns():
         if record.name != config.name:
             continue
+        if "labelling" in record.config:
+            raise ConfigError(
+                f"{shown(config.database)} has labels of a file named '{config.name}'; choose another name."
+            )
         before = record.config["config"]
         changed = sorted(key for key in settings if before.get(key) != settings[key] and key not in MAY_CHANGE)
         if record.config["structures"] != geometries:

@@ -78,17 +78,17 @@ def defects(positions: FloatArray, forces: FloatArray, charges: FloatArray, foun
     """
     reasons = []
     net = float(np.abs(forces.sum(axis=0)).max())
-    if net > LARGEST_NET_FORCE:
+    if not net <= LARGEST_NET_FORCE:
         reasons.append(f"the forces add up to {net:.1e} eV/Å instead of nothing")
     arms = positions - charges @ positions / charges.sum()
     lengths = np.linalg.norm(arms, axis=1)
     torque = float(np.linalg.norm(np.cross(arms, forces).sum(axis=0)))
     noise = NOISE_FACTOR * float(found["force_noise_ev_ang"])
     limit = float((lengths * (LARGEST_TURN * np.linalg.norm(forces, axis=1) + noise)).sum())
-    if torque > limit:
+    if not torque <= limit:
         reasons.append(f"the forces turn the molecule with {torque:.1e} eV, of which noise explains {limit:.1e} eV")
     counted = found.get("n_electrons_on_grid")
-    if counted is not None and abs(counted - found["n_electrons"]) > LARGEST_COUNT_ERROR * found["n_electrons"]:
+    if counted is not None and not abs(counted - found["n_electrons"]) <= (LARGEST_COUNT_ERROR * found["n_electrons"]):
         reasons.append(f"the grid counts {counted:.4f} electrons of {found['n_electrons']}")
     return reasons
 

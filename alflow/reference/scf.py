@@ -133,7 +133,9 @@ def _mean_field(reference: PyscfReference, molecule: Any, unrestricted: bool = F
         if method.built_in_dispersion is not None:
             mean_field.nlc = False
     else:
-        mean_field = scf.RHF(molecule) if closed else scf.UHF(molecule)
+        mean_field = (
+            scf.hf.RHF(molecule) if closed else scf.uhf.UHF(molecule)
+        )  # the classes: one electron gets no other
     if reference.density_fitting:
         mean_field = mean_field.density_fit(auxbasis=reference.auxiliary_basis)
     if reference.solvent_dielectric is not None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from alflow.reference.ladder import Trace, optimize
+from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, optimize
 from alflow.units import EV_PER_HARTREE
 
 __all__ = ["Verdict", "gap_gate_ev", "settle", "smallest_gap_ev"]
@@ -107,9 +107,11 @@ def _descend(mean_field: Any, cycles: int, trace: Trace) -> str:
         if stable:
             return "stable"
         kept = {name: getattr(mean_field, name) for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot")}
-        optimize(mean_field, orbitals, mean_field.mo_occ, cycles, trace, "stability")
-        if kept["e_tot"] - mean_field.e_tot < ZERO_MODE_HA:
+        norm = optimize(mean_field, orbitals, mean_field.mo_occ, cycles, trace, "stability")
+        lowered = float(kept["e_tot"] - mean_field.e_tot)
+        if not lowered >= ZERO_MODE_HA:
             for name, value in kept.items():
                 setattr(mean_field, name, value)
-            return "stable"
+            flat = abs(lowered) < ZERO_MODE_HA and norm <= ACCEPTED_GRADIENT * mean_field.conv_tol_grad
+            return "stable" if flat else "unstable"
     return "unstable"

@@ -15,7 +15,7 @@ import yaml
 from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.label_console import read_level
 from alflow.campaign.labelling import Labelled, label_structures
-from alflow.campaign.launch import resume_campaign
+from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.domain import Evaluation, Failure, FailureKind, Level, Outcome, Structure
 from alflow.errors import CampaignError, ConfigError
 from alflow.reference import LennardJones, PyscfConfig
@@ -106,6 +106,8 @@ def test_names_of_campaigns_and_of_labels_are_not_mixed(tmp_path: Path) -> None:
     label(tmp_path, structures(1), database=config.database)
     with pytest.raises(ConfigError, match="same 'alflow label' command continues them"):
         resume_campaign(config.database, "labels")
+    with pytest.raises(ConfigError, match="has labels of a file named 'labels'"):
+        run_campaign(toy(tmp_path, name="labels"))
 
 
 @pytest.mark.parametrize(

@@ -137,3 +137,12 @@ def test_smeared_occupations_that_do_not_converge_are_a_failure_without_a_third_
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.SCF_FAIL
     assert [rung["rung"] for rung in outcome.diagnostics["scf_rungs"]] == ["diis", "shifted-damped", "diis-restart"]
+
+
+def test_one_electron_is_a_label_like_any_other() -> None:
+    # E(H) = −½ Ha but for the basis.
+    atom = PyscfReference(functional="hf").evaluate(Structure.of("H", [[0, 0, 0]], multiplicity=2))
+    assert isinstance(atom, Evaluation)
+    assert atom.energy == pytest.approx(-0.4993 * 27.2114, abs=0.02)
+    ion = PyscfReference(functional="hf").evaluate(diatomic("H", "H", 1.06, charge=1, multiplicity=2))
+    assert isinstance(ion, Evaluation)
