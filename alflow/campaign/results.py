@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -338,6 +339,11 @@ def cost_of(answer: Answer) -> Cost:
         float(cpu) if isinstance(cpu, int | float) else answer.cpu_s,
         float(memory) if isinstance(memory, int | float) else None,
     )
+
+
+def spent_on(result: LabelResult) -> dict[str, Any]:
+    """What a label cost, by its own account, as the columns of an execution."""
+    return {name: result.provenance.get(name) for name in ("host", "pid", "wall_s", "cpu_s", "peak_memory_mb")}
 
 
 def failure_of(answer: Answer) -> Failure | None:

@@ -37,6 +37,7 @@ __all__ = [
     "AseConfig",
     "AseReference",
     "CommitteeConfig",
+    "CostModel",
     "EngineConfig",
     "LabelRequest",
     "LabelResult",
@@ -60,6 +61,7 @@ __all__ = [
     "make_reference",
     "remove_spooled",
     "run_label",
+    "size_of",
     "sweep_spool",
 ]
 
@@ -79,6 +81,7 @@ _HOMES = {
         "XtbConfig",
         "make_reference",
     ),
+    "cost": ("CostModel", "size_of"),
     "preflight": ("check_reference",),
     "process": ("close_guards", "run_label"),
     "pyscf": ("PyscfReference",),

@@ -17,7 +17,7 @@ from pyscf.gto import basis as basis_library
 from alflow.errors import ConfigError, InputError, did_you_mean
 from alflow.reference.pyscf import PyscfReference
 
-__all__ = ["check_method", "core_potentials", "without_checkpoint"]
+__all__ = ["check_method", "core_potentials", "count_functions", "without_checkpoint"]
 
 
 def check_method(reference: PyscfReference, symbols: Iterable[str]) -> None:
@@ -61,6 +61,27 @@ def core_potentials(basis: Mapping[str, str]) -> dict[str, Any]:
         {'I': 'def2-svp'}
     """
     return {symbol: name for symbol, name in sorted(basis.items()) if _has_core_potential(name, symbol)}
+
+
+def count_functions(symbols: Iterable[str], basis: Mapping[str, str], cartesian: bool) -> int:
+    """Number of basis functions of some atoms.
+
+    Args:
+        symbols: Element of each atom.
+        basis: Name of the basis set of each element.
+        cartesian: Whether there are six d functions in a shell, and so on.
+
+    Examples:
+        >>> count_functions("OHH", {"O": "def2-svp", "H": "def2-svp"}, cartesian=False)
+        24
+    """
+    return sum(_functions_of_atom(symbol, basis[symbol], cartesian) for symbol in symbols)
+
+
+@lru_cache(256)
+def _functions_of_atom(symbol: str, basis: str, cartesian: bool) -> int:
+    atom = gto.M(atom=symbol, basis=basis, ecp=core_potentials({symbol: basis}), cart=cartesian, spin=None, verbose=0)
+    return int(atom.nao)
 
 
 def without_checkpoint(mean_field: Any) -> None:

@@ -138,6 +138,13 @@ class PyscfReference:
             }
         return Level("pyscf", settings)
 
+    def size(self, structure: Structure) -> int:
+        """Number of basis functions of a structure, by which the cost of a label is foretold. Loads PySCF."""
+        counted: int = import_module("alflow.reference.method").count_functions(
+            structure.symbols, self.basis_of(structure.symbols), self.cartesian
+        )
+        return counted
+
     def evaluate(self, structure: Structure) -> Outcome:
         """Compute energy and forces.
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.identity import canonical_json
 from alflow.domain.label import NonFiniteError, check_forces
+from alflow.reference.cost import size_of
 from alflow.reference.request import LabelRequest
 from alflow.reference.spool import write_spooled
 
@@ -85,6 +86,7 @@ class Work:
             "cpu_s": own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime,
             "peak_memory_mb": _peak_memory_mb(own.ru_maxrss),
             "threads": self.request.threads,
+            "size": size_of(self.request.reference, self.request.structure),
             "versions": _versions(),
         }
 
