@@ -26,7 +26,7 @@ from alflow.domain import Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.config import explain
 from alflow.errors import ConfigError, InputError, did_you_mean
-from alflow.reference import PyscfConfig, ReferenceConfig, check_structure
+from alflow.reference import PyscfConfig, ReferenceConfig
 from alflow.reference.config import Preset
 from alflow.store.location import check_location, shown
 
@@ -106,11 +106,6 @@ def _read(file: Path) -> list[Structure]:
     structures = read_structures(file) if file.stat().st_size else []
     if not structures:
         raise ConfigError(f"{file} holds no structure.")
-    for number, structure in enumerate(structures):
-        try:
-            check_structure(structure)
-        except InputError as error:
-            raise type(error)(f"{file}, frame {number}: {error}") from error
     return structures
 
 

@@ -17,7 +17,7 @@ from alflow.campaign.site import execution_key, frame_name
 from alflow.campaign.tasks import LabelTask
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, Structure
 from alflow.errors import CampaignError, Fenced
-from alflow.reference import CostModel, LabelRequest, LabelResult, remove_spooled, size_of, sweep_spool
+from alflow.reference import CostModel, LabelRequest, LabelResult, is_drawn, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
 from alflow.store import ExecutionRecord, FrameRecord, JobRecord, Lease, Store
 
@@ -223,6 +223,7 @@ class LabellingRun:
             time_limit_s=attempt * (limit if model is None else model.limit(self._sizes[job.structure_id], limit)),
             memory_limit_mb=self._limits.memory_limit_mb * attempt,
             threads=self._limits.threads,
+            spot_check=is_drawn(self._structures[job.structure_id], self._limits.spot_check_fraction),
             spool=self._spool.absolute(),
         )
         task = LabelTask(request.key, request)

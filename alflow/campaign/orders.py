@@ -12,7 +12,7 @@ from alflow.domain import Label, Structure
 from alflow.domain.identity import content_id, digest_of_bytes
 from alflow.errors import CampaignError
 from alflow.exploration import Ensemble, SegmentSettings, Walker, draw_velocities
-from alflow.reference import CostModel, LabelRequest, size_of
+from alflow.reference import CostModel, LabelRequest, is_drawn, size_of
 from alflow.store import Lease, Split, Store, WalkerRecord
 from alflow.units import FS_PER_PS
 
@@ -69,6 +69,7 @@ class Orders:
                 time_limit_s=limit * command.attempt,
                 memory_limit_mb=limits.memory_limit_mb * command.attempt,
                 threads=limits.threads,
+                spot_check=is_drawn(structure, limits.spot_check_fraction),
                 spool=self._site.spool.absolute(),
             ),
         )
