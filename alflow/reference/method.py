@@ -28,14 +28,21 @@ def check_method(reference: PyscfReference, symbols: Iterable[str]) -> None:
         symbols: Elements of the structures to come.
 
     Raises:
-        ConfigError: An unknown basis set, an element it lacks, an unknown auxiliary basis, or a method that this
-            PySCF cannot compute.
+        ConfigError: An unknown basis set, an element it lacks, an unknown auxiliary basis, a property these elements do
+            not have, or a method that this PySCF cannot compute.
     """
     by_basis: dict[str, list[str]] = {}
-    for symbol, basis in reference.basis_of(symbols).items():
+    by_element = reference.basis_of(symbols)
+    for symbol, basis in by_element.items():
         by_basis.setdefault(basis, []).append(symbol)
     for basis, elements in by_basis.items():
         _check_basis(basis, elements)
+    without_core = core_potentials(by_element)
+    if "iao" in reference.properties and without_core:
+        raise ConfigError(
+            f"IAO charges need all electrons, and {', '.join(without_core)} have a core potential in this basis;"
+            " take iao out of properties, or choose an all-electron basis."
+        )
     try:
         _trial(reference)
     except InputError:

@@ -17,11 +17,12 @@ from pyscf import __version__ as pyscf_version
 from pyscf import dft, gto, lib, scf
 
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome, Structure
-from alflow.domain.structure import FloatArray
 from alflow.errors import InputError
+from alflow.reference.charges import density_on_grid
 from alflow.reference.check import check_molecule
 from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, climb, gradient_norm
 from alflow.reference.method import core_potentials, without_checkpoint
+from alflow.reference.observables import observe
 from alflow.reference.pyscf import PyscfReference
 from alflow.reference.quality import FORCE_PER_GRADIENT, SOFT_FORCE_PER_GRADIENT, defects, flags, grid_noise
 from alflow.reference.stability import Verdict, gap_gate_ev, settle, smallest_gap_ev
@@ -168,7 +169,11 @@ def _finish(
         return Failure(
             FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": trace.cycles}
         )
+    on_grid = density_on_grid(mean_field) if reference.is_dft else None
     found = _diagnostics(reference, mean_field, norm, trace, verdict)
+    if on_grid is not None:
+        grid, density = on_grid
+        found["n_electrons_on_grid"] = float(density @ grid.weights)
     found["net_force_ev_ang"] = float(np.abs(forces.sum(axis=0)).max())
     found["flags"] = flags(structure.multiplicity, found)
     charges = np.asarray(mean_field.mol.atom_charges(), dtype=np.float64)
@@ -176,6 +181,8 @@ def _finish(
     found["defects"] = (
         [] if reference.solvent_dielectric is not None else defects(structure.positions, forces, charges, found)
     )
+    if not found["defects"]:
+        found |= observe(reference, mean_field, on_grid)
     return Evaluation(energy, forces, None, found)
 
 
@@ -204,22 +211,13 @@ def _diagnostics(
         "n_mo": int(np.asarray(mean_field.mo_energy).shape[-1]),
         "n_electrons": int(molecule.nelectron),
         "dipole_e_ang": dipole.tolist(),
+        "dipole_origin_ang": (center * ANG_PER_BOHR).tolist(),
         "threads": int(lib.num_threads()),
         "versions": _versions(reference),
     }
-    if reference.is_dft:
-        found["n_electrons_on_grid"] = _counted(mean_field)
     if reference.smearing_ha is not None:
         found["entropy_term_ev"] = float(mean_field.e_free - mean_field.e_tot) * EV_PER_HARTREE
     return found
-
-
-def _counted(mean_field: Any) -> float:
-    """Electrons found by integrating the density on the grid."""
-    density: FloatArray = np.asarray(mean_field.make_rdm1())
-    total = density if density.ndim == 2 else density.sum(axis=0)
-    rho = mean_field._numint.get_rho(mean_field.mol, total, mean_field.grids)
-    return float(rho @ mean_field.grids.weights)
 
 
 def _versions(reference: PyscfReference) -> dict[str, str]:
