@@ -93,9 +93,10 @@ def stop(database: Database, name: Name = None) -> None:
         if campaign.holder is None:
             raise ConfigError(f"Campaign '{campaign.name}' is not running (it is {campaign.state}); nothing to stop.")
         if store.holder_is_alive(campaign.id) is False:
+            again = "The same 'alflow label' command" if "labelling" in campaign.config else "'alflow resume'"
             raise ConfigError(
                 f"{campaign.holder}, which drove '{campaign.name}', is no more; nothing to stop. "
-                "'alflow resume' takes the campaign up again."
+                f"{again} takes it up again."
             )
         store.request_stop(campaign.id)
     Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False, markup=False)
@@ -135,8 +136,13 @@ def label(
     name: Annotated[str, typer.Option("--name", help="Name under which the work is recorded.")] = "labels",
     cores: Annotated[int | None, typer.Option("--cores", help="Cores to use; all by default.")] = None,
 ) -> None:
-    """Label a file of structures on all cores; the same command continues, and computes nothing twice."""
-    _room("campaign.label_console").label(structures, level, database, name, cores)
+    """Label a file of structures on all cores; the same command continues, and computes nothing twice.
+
+    The exit code is 3 if some structures have no label in the end.
+    """
+    found = _room("campaign.label_console").label(structures, level, database, name, cores)
+    if any(item.state in ("failed", "open") for item in found):
+        raise typer.Exit(3)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -20,6 +20,9 @@ __all__ = ["CampaignConfig", "available_cores", "check_resources", "comparable",
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+NAME_PATTERN: Final = r"^[\w][\w .+-]{0,79}$"
+"""What may name a campaign: it becomes part of a folder's name."""
 
 
 class CampaignConfig(ClosedModel):
@@ -58,7 +61,7 @@ class CampaignConfig(ClosedModel):
     """
 
     structures: str
-    name: Annotated[str, Field(pattern=r"^[\w][\w .+-]{0,79}$")] = "campaign"
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "campaign"
     database: Annotated[str, Field(min_length=1)] = "alflow.db"
     charge: int = 0
     multiplicity: Count = 1

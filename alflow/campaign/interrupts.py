@@ -28,7 +28,8 @@ def interruptible(request_stop: Callable[[], None]) -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log.warning("Stopping: tasks in flight may finish. Once more to end at once.")
         request_stop()
 

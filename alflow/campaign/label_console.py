@@ -26,7 +26,7 @@ from alflow.domain import Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.config import explain
 from alflow.errors import ConfigError, InputError, did_you_mean
-from alflow.reference import PyscfConfig, ReferenceConfig, check_structure
+from alflow.reference import PyscfConfig, ReferenceConfig
 from alflow.reference.config import Preset
 from alflow.store.location import check_location, shown
 
@@ -66,6 +66,8 @@ def label(file: Path, level: str, database: str, name: str, cores: int | None) -
     found = label_structures(structures, make_reference(config), config, database, name, slots, executor, watcher)
     show_cost(console, found, time.monotonic() - watcher.began, slots)
     console.print(f"database  {shown(database)}, name {name}", soft_wrap=True, highlight=False, markup=False)
+    if any(item.state == "open" for item in found):
+        console.print("Stopped; the same command goes on where it was left.", highlight=False)
     return found
 
 
@@ -104,11 +106,6 @@ def _read(file: Path) -> list[Structure]:
     structures = read_structures(file) if file.stat().st_size else []
     if not structures:
         raise ConfigError(f"{file} holds no structure.")
-    for number, structure in enumerate(structures):
-        try:
-            check_structure(structure)
-        except InputError as error:
-            raise type(error)(f"{file}, frame {number}: {error}") from error
     return structures
 
 
@@ -130,12 +127,12 @@ class _Watcher:
         self._slots, self._last = slots, 0.0
 
     def __call__(self, found: Sequence[Labelled]) -> None:
-        count = Counter(item.state for item in found)
-        if time.monotonic() - self._last < LINE_EVERY_S and count["open"]:
+        if time.monotonic() - self._last < LINE_EVERY_S and any(item.state == "open" for item in found):
             return
         self._last = time.monotonic()
-        times = [item.wall_s for item in found if item.wall_s is not None]
-        left = f", about {_clock(count['open'] * sum(times) / len(times) / self._slots)} left" if times else ""
+        count = Counter(item.state for item in found)
+        expected = [item.expected_s for item in found if item.state == "open" and item.expected_s is not None]
+        left = f", about {_clock(sum(expected) / self._slots)} left" if expected else ""
         log.info(
             "labels %d/%d (%d known before, %d failed)%s", count["done"] + count["known"], len(found), count["known"],
             count["failed"], left if count["open"] else "",

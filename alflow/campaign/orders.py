@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from alflow.campaign.commands import StartExploring, StartLabel, StartScoring, StartTraining, WalkerOrder
 from alflow.campaign.site import DETACHMENT_ANG, Site, split_of
@@ -11,7 +12,7 @@ from alflow.domain import Label, Structure
 from alflow.domain.identity import content_id, digest_of_bytes
 from alflow.errors import CampaignError
 from alflow.exploration import Ensemble, SegmentSettings, Walker, draw_velocities
-from alflow.reference import LabelRequest
+from alflow.reference import CostModel, LabelRequest, is_drawn, size_of
 from alflow.store import Lease, Split, Store, WalkerRecord
 from alflow.units import FS_PER_PS
 
@@ -19,6 +20,9 @@ __all__ = ["Orders", "Parts", "dataset_digest", "walker_of"]
 
 Parts = dict[Split, list[Label]]
 """Labels by the part of the data set they belong to."""
+
+COST_EVERY: Final = 20
+"""Labels handed out between two looks at what they cost."""
 
 
 class Orders:
@@ -36,24 +40,36 @@ class Orders:
         self._site = site
         self._labelled_homes: tuple[Structure, ...] | None = None
         self._walkers = {r.walker: r for r in store.walkers(site.campaign_id)}
+        self._cost: CostModel | None = None
+        self._labels_ordered = 0
 
     def remember(self, record: WalkerRecord) -> None:
         """Take note of a walker's new checkpoint."""
         self._walkers[record.walker] = record
 
     def label(self, command: StartLabel) -> LabelTask:
-        """One structure for the reference; a later attempt has more time and memory than the one that ran out of it."""
-        limits = self._site.config.reference
+        """One structure for the reference; a later attempt has more time and memory than the one that ran out of it.
+
+        Once there are labels to learn from, one that takes many times longer than its like counts as hanging.
+        """
+        limits, reference = self._site.config.reference, self._site.reference
+        structure, limit = self._store.structure(command.structure_id), limits.time_limit_s
+        if self._labels_ordered % COST_EVERY == 0:
+            self._cost = CostModel.of(self._store.label_costs(reference.level.id))
+        self._labels_ordered += 1
+        if self._cost is not None:
+            limit = self._cost.limit(size_of(reference, structure), limit)
         return LabelTask(
             command.task,
             LabelRequest(
-                reference=self._site.reference,
-                structure=self._store.structure(command.structure_id),
+                reference=reference,
+                structure=structure,
                 key=command.task,
                 attempt=command.attempt,
-                time_limit_s=limits.time_limit_s * command.attempt,
+                time_limit_s=limit * command.attempt,
                 memory_limit_mb=limits.memory_limit_mb * command.attempt,
                 threads=limits.threads,
+                spot_check=is_drawn(structure, limits.spot_check_fraction),
                 spool=self._site.spool.absolute(),
             ),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
 from alflow.domain.structure import FloatArray
 from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
 from alflow.reference import LabelResult
-from alflow.selection import fingerprint, first_near_duplicate
+from alflow.selection import EnergyBand, fingerprint, first_near_duplicate
 from alflow.store import CommitteeRecord, FrameRecord, Lease, Store, Transaction, WalkerRecord
 
 __all__ = ["Effects", "Results"]
@@ -73,9 +74,15 @@ class Results:
         self._epoch = lease.epoch
         self._site = site
         self._fingerprints: dict[str, FloatArray] = {}
-        for frame in store.frames(site.campaign_id):
+        self._band = EnergyBand()
+        frames = {frame.id: frame for frame in store.frames(site.campaign_id)}
+        for frame in frames.values():
             if frame.decision in ("seed", "flagged", "audit"):
                 self._fingerprints[frame.id] = fingerprint(store.structure(frame.structure_id))
+        done = [job for job in store.jobs(site.campaign_id, state="done") if job.frame_id in frames]
+        labels = store.labels_by_id([(job.structure_id, job.level_id) for job in done])
+        for job, label in zip(done, labels, strict=True):
+            self._learn(frames[job.frame_id], label)
 
     def interpret(self, task: Task, completion: Completion, state: State) -> Interpretation:
         """Say what a completion means."""
@@ -125,15 +132,38 @@ class Results:
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
         execution = execution or execution_key(self._site.campaign_id, self._epoch, task)
-        return replace(self.found(task, frame_id, label, execution), spooled=result)
+        frame = self._store.frame(frame_id)
+        wrong = self._learn(frame, label)
+        if wrong is None:
+            return replace(self.found(task, frame_id, label, execution), spooled=result)
+
+        def effects(tx: Transaction, seq: int) -> None:
+            tx.add_label(label, execution)  # paid for, and kept; but nothing learns from it unseen
+
+        message = f"The label is stored and not learnt from: {wrong}."
+        return Interpretation(LabelFailed(task, frame_id, FailureKind.REJECTED.value, message), effects, spooled=result)
+
+    def _learn(self, frame: FrameRecord, label: Label) -> str | None:
+        """Hold a label's energy against the committee's; what is wrong, if anything."""
+        if frame.predicted_energy is None or frame.disagreement is None or frame.threshold is None:
+            return None
+        error = label.evaluation.energy - frame.predicted_energy
+        disagreement = max(frame.disagreement, frame.threshold)
+        wrong = self._band.judge(error, disagreement)
+        if wrong is None:
+            self._band.learn(error, disagreement)
+        return wrong
 
     def recovered(
         self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None
     ) -> Interpretation:
         """A label that an orchestrator paid for and did not live to commit."""
-        made = self.label(task, frame_id, structure, result, execution)
+        assert isinstance(result.outcome, Evaluation)
+        label = Label(structure, self._site.reference.level, result.outcome, result.provenance)
+        key = execution or execution_key(self._site.campaign_id, self._epoch, task)
+        made = self.found(task, frame_id, label, key)
         assert isinstance(made.event, LabelDone)
-        return replace(made, event=replace(made.event, recovered=True))
+        return replace(made, event=replace(made.event, recovered=True), spooled=result)
 
     def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
         """A label that exists: just made, or made before."""
@@ -338,6 +368,11 @@ def cost_of(answer: Answer) -> Cost:
         float(cpu) if isinstance(cpu, int | float) else answer.cpu_s,
         float(memory) if isinstance(memory, int | float) else None,
     )
+
+
+def spent_on(result: LabelResult) -> dict[str, Any]:
+    """What a label cost, by its own account, as the columns of an execution."""
+    return {name: result.provenance.get(name) for name in ("host", "pid", "wall_s", "cpu_s", "peak_memory_mb")}
 
 
 def failure_of(answer: Answer) -> Failure | None:

@@ -38,7 +38,7 @@ from alflow.campaign.events import (
 )
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.orders import Orders
-from alflow.campaign.results import Interpretation, Results, cost_of, failure_of
+from alflow.campaign.results import Interpretation, Results, cost_of, failure_of, spent_on
 from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Task
@@ -283,8 +283,8 @@ class Runner:
         if spooled is None:
             tx.finish_execution(key, "done", message="found: nothing had to be computed")
             return
-        spent = {name: spooled.provenance.get(name) for name in ("host", "pid", "wall_s", "cpu_s", "peak_memory_mb")}
-        tx.finish_execution(key, "done", message="found in the spool: it outlived its orchestrator", **spent)
+        message = "found in the spool: it outlived its orchestrator"
+        tx.finish_execution(key, "done", message=message, **spent_on(spooled))
 
     def _open_execution(self, task: str) -> str | None:
         """The execution of a task that was started, perhaps by an earlier orchestrator, and never completed."""

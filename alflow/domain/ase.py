@@ -46,8 +46,8 @@ __all__ = [
 def from_atoms(atoms: Atoms) -> Structure:
     """Take the structure out of ASE's Atoms.
 
-    Charge and multiplicity are read from ``atoms.info["charge"]`` and ``atoms.info["multiplicity"]``; 0 and 1 if
-    absent. Constraints, velocities and the calculator are left behind.
+    Charge and multiplicity 2S + 1 are read from ``atoms.info["charge"]`` and ``atoms.info["multiplicity"]`` (or
+    ``["spin"]``, which means the same); 0 and 1 if absent. Constraints, velocities and the calculator are left behind.
 
     Raises:
         StructureError: The atoms are no possible structure.
@@ -57,9 +57,21 @@ def from_atoms(atoms: Atoms) -> Structure:
         atoms.positions,
         np.array(atoms.cell),
         atoms.pbc,
-        int(atoms.info.get("charge", 0)),
-        int(atoms.info.get("multiplicity", 1)),
+        _whole(atoms.info, "charge", 0),
+        _whole(atoms.info, "multiplicity" if "multiplicity" in atoms.info else "spin", 1),
     )
+
+
+def _whole(info: Mapping[str, Any], key: str, default: int) -> int:
+    found = info.get(key, default)
+    try:
+        number = int(found)
+        whole = number == float(found)
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise StructureError(f"{key} must be a whole number, as in charge=1 multiplicity=2; found {found!r}.")
+    return number
 
 
 def to_atoms(structure: Structure) -> Atoms:

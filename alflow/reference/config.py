@@ -66,8 +66,8 @@ class PyscfConfig(Limits):
         nonlocal_grid_level: Size of the grid of a VV10 term; coarser is as good and several times cheaper.
         energy_tolerance_ha: Change of energy at which the self-consistent field may stop, Ha; nothing follows
             ``preset``.
-        gradient_tolerance_ha: Orbital-gradient norm at which it may stop, Ha; the force noise is below 40 times this,
-            in eV/Å. Nothing follows ``preset``.
+        gradient_tolerance_ha: Orbital-gradient norm at which it may stop, Ha; the force noise from it is below 40 times
+            this in eV/Å, 90 times for a broken-symmetry singlet. Nothing follows ``preset``.
         spin_policy: What becomes of a singlet that would break its spin symmetry: ``flag`` keeps the restricted result
             and says so, ``broken_symmetry`` takes the unrestricted solution below it, ``reject`` refuses the label.
         solvent_dielectric: Dielectric constant of a continuum around the molecule (C-PCM); nothing is empty space.

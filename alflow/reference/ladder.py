@@ -20,7 +20,7 @@ from pyscf import scf
 
 from alflow.domain.structure import FloatArray
 
-__all__ = ["ACCEPTED_GRADIENT", "Trace", "climb", "gradient_norm", "optimize"]
+__all__ = ["ACCEPTED_GRADIENT", "ORBITALS", "Trace", "climb", "gradient_norm", "optimize"]
 
 ACCEPTED_GRADIENT: Final = 3.0
 """A field is converged when its orbital gradient is below this multiple of the tolerance."""
@@ -32,7 +32,8 @@ ANNEALING_HA: Final = (0.03, 0.01, 0.003)
 NEWTON_PATIENCE: Final = 3
 """How many times the cycles of a rung second-order steps may take: they creep where orbitals are nearly degenerate."""
 RISE_HA: Final = 1e-6
-_ORBITALS: Final = ("mo_coeff", "mo_occ", "mo_energy", "e_tot")
+ORBITALS: Final = ("mo_coeff", "mo_occ", "mo_energy", "e_tot")
+"""What a field knows when it has converged."""
 
 
 @dataclass
@@ -114,7 +115,7 @@ def optimize(mean_field: Any, orbitals: Any, occupations: Any, cycles: int, trac
     steps: list[float] = []
     solver.callback = lambda step: steps.append(float(step["norm_gorb"]))  # PySCF does not count these cycles
     solver.kernel(np.asarray(orbitals), np.asarray(occupations))
-    for part in _ORBITALS:
+    for part in ORBITALS:
         setattr(mean_field, part, getattr(solver, part))
     norm = gradient_norm(mean_field)
     trace.cycles += len(steps)
@@ -129,7 +130,7 @@ def _polish(mean_field: Any, cycles: int, norm: float, trace: Trace) -> float:
 
     DIIS does not know which way is down, so what it finds counts only where the energy has not risen.
     """
-    kept = {part: getattr(mean_field, part) for part in _ORBITALS}
+    kept = {part: getattr(mean_field, part) for part in ORBITALS}
     found = _iterate(mean_field, mean_field.make_rdm1(), cycles, 0.0, 0.0, trace, "polish")
     if found < norm and float(mean_field.e_tot) <= float(kept["e_tot"]) + RISE_HA:
         return found

@@ -20,9 +20,12 @@ class Limits(ClosedModel):
             attempt has twice as much.
         threads: Threads of one label.
         max_attempts: Attempts before a structure is put into quarantine.
+        spot_check_fraction: Share of labels whose forces are held against two energies along them and, if there is an
+            integration grid, against a finer one; such a label takes about five times as long.
     """
 
     time_limit_s: Annotated[float, Field(gt=0)] = 600.0
     memory_limit_mb: Annotated[int, Field(ge=200)] = 4000
     threads: Annotated[int, Field(ge=1)] = 1
     max_attempts: Annotated[int, Field(ge=1)] = 2
+    spot_check_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01

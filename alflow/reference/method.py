@@ -1,4 +1,4 @@
-"""Basis sets, core potentials and a trial: what PySCF would misunderstand silently is refused aloud.
+"""Basis sets and core potentials: what PySCF would misunderstand silently is refused aloud.
 
 Each check answers with one sentence. Measured trap: a def2 basis on iodine without its core potential runs with all 53
 electrons, without a warning.
@@ -11,25 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from pyscf import dft, gto
+from pyscf import gto
 from pyscf.gto import basis as basis_library
 
-from alflow.errors import ConfigError, InputError, did_you_mean
+from alflow.errors import ConfigError, did_you_mean
 from alflow.reference.pyscf import PyscfReference
 
-__all__ = ["check_method", "core_potentials", "without_checkpoint"]
+__all__ = ["check_basis", "core_potentials", "count_functions", "without_checkpoint"]
 
 
-def check_method(reference: PyscfReference, symbols: Iterable[str]) -> None:
-    """Find out whether PySCF can compute these elements at this level.
+def check_basis(reference: PyscfReference, symbols: Iterable[str]) -> None:
+    """Find out whether there are functions and core potentials for these elements.
 
     Args:
         reference: The level of theory.
         symbols: Elements of the structures to come.
 
     Raises:
-        ConfigError: An unknown basis set, an element it lacks, an unknown auxiliary basis, a property these elements do
-            not have, or a method that this PySCF cannot compute.
+        ConfigError: An unknown basis set, an element it lacks, or a property these elements do not have.
     """
     by_basis: dict[str, list[str]] = {}
     by_element = reference.basis_of(symbols)
@@ -43,15 +42,6 @@ def check_method(reference: PyscfReference, symbols: Iterable[str]) -> None:
             f"IAO charges need all electrons, and {', '.join(without_core)} have a core potential in this basis;"
             " take iao out of properties, or choose an all-electron basis."
         )
-    try:
-        _trial(reference)
-    except InputError:
-        raise
-    except Exception as error:
-        raise ConfigError(
-            f"PySCF cannot compute a gradient with functional {reference.functional!r}, dispersion"
-            f" {reference.dispersion!r} and auxiliary basis {reference.auxiliary_basis!r}: {error}"
-        ) from error
 
 
 def core_potentials(basis: Mapping[str, str]) -> dict[str, Any]:
@@ -68,6 +58,27 @@ def core_potentials(basis: Mapping[str, str]) -> dict[str, Any]:
         {'I': 'def2-svp'}
     """
     return {symbol: name for symbol, name in sorted(basis.items()) if _has_core_potential(name, symbol)}
+
+
+def count_functions(symbols: Iterable[str], basis: Mapping[str, str], cartesian: bool) -> int:
+    """Number of basis functions of some atoms.
+
+    Args:
+        symbols: Element of each atom.
+        basis: Name of the basis set of each element.
+        cartesian: Whether there are six d functions in a shell, and so on.
+
+    Examples:
+        >>> count_functions("OHH", {"O": "def2-svp", "H": "def2-svp"}, cartesian=False)
+        24
+    """
+    return sum(_functions_of_atom(symbol, basis[symbol], cartesian) for symbol in symbols)
+
+
+@lru_cache(256)
+def _functions_of_atom(symbol: str, basis: str, cartesian: bool) -> int:
+    atom = gto.M(atom=symbol, basis=basis, ecp=core_potentials({symbol: basis}), cart=cartesian, spin=None, verbose=0)
+    return int(atom.nao)
 
 
 def without_checkpoint(mean_field: Any) -> None:
@@ -122,26 +133,3 @@ def _loads(basis: str, symbol: str) -> bool:
             return bool(basis_library.load(basis, symbol))
         except (basis_library.BasisNotFoundError, KeyError, RuntimeError):
             return False
-
-
-def _trial(reference: PyscfReference) -> None:
-    """Compute one gradient of H₂ in a minimal basis: what PySCF lacks shows before a campaign begins."""
-    method = reference.method
-    molecule = gto.M(atom="H 0 0 0; H 0 0 0.75", basis="sto-3g", verbose=0)
-    mean_field = dft.RKS(molecule) if reference.is_dft else molecule.RHF()
-    if reference.is_dft:
-        mean_field.xc = method.xc
-        mean_field.grids.level = 0
-        mean_field.nlcgrids.level = 0
-        if method.built_in_dispersion is not None:
-            mean_field.nlc = False
-    if reference.auxiliary_basis is not None:
-        mean_field = mean_field.density_fit(auxbasis=reference.auxiliary_basis)
-    mean_field.disp = method.built_in_dispersion or reference.dispersion or False
-    mean_field.max_cycle = 2
-    without_checkpoint(mean_field)
-    mean_field.kernel()
-    gradient = mean_field.nuc_grad_method()
-    if reference.is_dft:
-        gradient.grid_response = True
-    gradient.kernel()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import import_module
 
-from alflow.domain import Structure
-from alflow.errors import InputError
+from alflow.domain import Reference, Structure
+from alflow.errors import InputError, StructureError
 from alflow.reference.calculator import AseReference
 from alflow.reference.check import check_molecule, check_overlap
 from alflow.reference.config import EngineConfig, make_reference
@@ -34,16 +34,25 @@ def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> No
     reference = make_reference(config)
     if isinstance(reference, TbliteReference):
         require_tblite()
-    for structure in found:
-        if isinstance(reference, PyscfReference):
-            check_molecule(structure)
-            continue
-        check_overlap(structure)
-        if isinstance(reference, MorseMolecule | AseReference):
-            reference.check(structure)
-        if isinstance(reference, TbliteReference):
-            import_module("alflow.reference.tightbinding").check_tightbinding(reference, structure)
+    for number, structure in enumerate(found):
+        try:
+            _check_structure(reference, structure)
+        except StructureError as error:
+            raise StructureError(f"frame {number}: {error}" if len(found) > 1 else str(error)) from error
     if isinstance(reference, PyscfReference):
         # PySCF is loaded only here: a toy campaign is checked without it.
         symbols = [symbol for structure in found for symbol in structure.symbols]
-        import_module("alflow.reference.method").check_method(reference, symbols)
+        import_module("alflow.reference.method").check_basis(reference, symbols)
+        import_module("alflow.reference.scf").try_out(reference)
+
+
+def _check_structure(reference: Reference, structure: Structure) -> None:
+    """Check one structure, as its engine wants it."""
+    if isinstance(reference, PyscfReference):
+        check_molecule(structure)
+        return
+    check_overlap(structure)
+    if isinstance(reference, MorseMolecule | AseReference):
+        reference.check(structure)
+    if isinstance(reference, TbliteReference):
+        import_module("alflow.reference.tightbinding").check_tightbinding(reference, structure)

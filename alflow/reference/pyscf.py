@@ -7,7 +7,7 @@ with them; PySCF (half a second, a hundred megabytes) is loaded by :meth:`PyscfR
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Final, Literal
@@ -19,6 +19,8 @@ __all__ = ["PROCEDURE", "Property", "PyscfReference", "SpinPolicy"]
 
 PROCEDURE: Final = 2
 """Version of how a label is computed; part of the level, raised whenever a change alters the numbers."""
+
+FINEST_GRID: Final = 9
 
 SpinPolicy = Literal["flag", "broken_symmetry", "reject"]
 """What becomes of a restricted singlet that would break its spin symmetry: kept with a flag, followed into the
@@ -143,6 +145,19 @@ class PyscfReference:
                 "nonlocal_grid_level": self.nonlocal_grid_level,
             }
         return Level("pyscf", settings)
+
+    @property
+    def finer(self) -> PyscfReference | None:
+        """The same with a grid two sizes finer; None for Hartree–Fock or where there is no finer one."""
+        finer = min(self.grid_level + 2, FINEST_GRID)
+        return replace(self, grid_level=finer) if self.is_dft and finer > self.grid_level else None
+
+    def size(self, structure: Structure) -> int:
+        """Number of basis functions of a structure, by which the cost of a label is foretold. Loads PySCF."""
+        counted: int = import_module("alflow.reference.method").count_functions(
+            structure.symbols, self.basis_of(structure.symbols), self.cartesian
+        )
+        return counted
 
     def evaluate(self, structure: Structure) -> Outcome:
         """Compute energy and forces.

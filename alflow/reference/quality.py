@@ -45,7 +45,8 @@ _GRID_NOISE: Final[Mapping[str, tuple[float, ...]]] = {
 }
 """Largest change of a force component when a molecule is turned, or its error, at levels 1 to 5, eV/Å.
 
-Measured on water and ethanol with PBE, r2SCAN and ωB97X-D3(BJ), def2-SVP, grid response on; docs/labels.md.
+Measured on water and ethanol with PBE, r2SCAN and ωB97X-D3(BJ), def2-SVP, grid response on; docs/labels.md. LDA was not
+measured and is taken to be like GGA.
 """
 
 
@@ -64,18 +65,30 @@ def grid_noise(family: Family, level: int) -> float:
     return found[min(level, len(found)) - 1]
 
 
-def defects(positions: FloatArray, forces: FloatArray, charges: FloatArray, found: Mapping[str, Any]) -> list[str]:
-    """Reasons why a label of a molecule in empty space cannot be right.
+def defects(
+    positions: FloatArray, forces: FloatArray, charges: FloatArray, found: Mapping[str, Any], free: bool = True
+) -> list[str]:
+    """Reasons why a label of a molecule cannot be right.
 
     Args:
         positions: Positions, Å, shape (atom, 3).
         forces: Forces, eV/Å, shape (atom, 3).
         charges: Nuclear charges the electrons see, shape (atom,); torques are taken about their center.
         found: Diagnostics: ``force_noise_ev_ang``, ``n_electrons`` and, with a grid, ``n_electrons_on_grid``.
+        free: Whether it is in empty space. The cavity of a solvent is tiled in fixed directions, so that it may push
+            and turn a molecule a little.
 
     Returns:
         A sentence for each; empty when nothing is wrong.
     """
+    reasons = _pushes_and_turns(positions, forces, charges, float(found["force_noise_ev_ang"])) if free else []
+    counted = found.get("n_electrons_on_grid")
+    if counted is not None and not abs(counted - found["n_electrons"]) <= (LARGEST_COUNT_ERROR * found["n_electrons"]):
+        reasons.append(f"the grid counts {counted:.4f} electrons of {found['n_electrons']}")
+    return reasons
+
+
+def _pushes_and_turns(positions: FloatArray, forces: FloatArray, charges: FloatArray, noise: float) -> list[str]:
     reasons = []
     net = float(np.abs(forces.sum(axis=0)).max())
     if not net <= LARGEST_NET_FORCE:
@@ -83,13 +96,9 @@ def defects(positions: FloatArray, forces: FloatArray, charges: FloatArray, foun
     arms = positions - charges @ positions / charges.sum()
     lengths = np.linalg.norm(arms, axis=1)
     torque = float(np.linalg.norm(np.cross(arms, forces).sum(axis=0)))
-    noise = NOISE_FACTOR * float(found["force_noise_ev_ang"])
-    limit = float((lengths * (LARGEST_TURN * np.linalg.norm(forces, axis=1) + noise)).sum())
+    limit = float((lengths * (LARGEST_TURN * np.linalg.norm(forces, axis=1) + NOISE_FACTOR * noise)).sum())
     if not torque <= limit:
         reasons.append(f"the forces turn the molecule with {torque:.1e} eV, of which noise explains {limit:.1e} eV")
-    counted = found.get("n_electrons_on_grid")
-    if counted is not None and not abs(counted - found["n_electrons"]) <= (LARGEST_COUNT_ERROR * found["n_electrons"]):
-        reasons.append(f"the grid counts {counted:.4f} electrons of {found['n_electrons']}")
     return reasons
 
 

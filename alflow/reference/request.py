@@ -27,6 +27,7 @@ class LabelRequest:
         time_limit_s: Wall time from the start of the process, s.
         memory_limit_mb: Resident memory of the whole process tree, MB (10⁶ bytes).
         threads: Threads of BLAS and OpenMP.
+        spot_check: Whether the label is looked at twice, see :mod:`alflow.reference.spotcheck`.
         spool: Folder in which a result waits until it is committed to the store.
 
     Raises:
@@ -41,6 +42,7 @@ class LabelRequest:
     time_limit_s: float = 600.0
     memory_limit_mb: float = 4000.0
     threads: int = 1
+    spot_check: bool = False
 
     def __post_init__(self) -> None:
         if not _SAFE_KEY.fullmatch(self.key):

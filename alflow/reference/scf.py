@@ -17,7 +17,8 @@ from pyscf import __version__ as pyscf_version
 from pyscf import dft, gto, lib, scf
 
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome, Structure
-from alflow.errors import InputError
+from alflow.domain.structure import FloatArray
+from alflow.errors import ConfigError, InputError
 from alflow.reference.charges import density_on_grid
 from alflow.reference.check import check_molecule
 from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, climb, gradient_norm
@@ -28,10 +29,13 @@ from alflow.reference.quality import FORCE_PER_GRADIENT, SOFT_FORCE_PER_GRADIENT
 from alflow.reference.stability import Verdict, gap_gate_ev, settle, smallest_gap_ev
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "try_out"]
 
 TIGHTER: Final = 0.01
 """Tolerances of the second try, after a defect, relative to those of the first."""
+
+FINEST_HA: Final = 1e-8, 1e-12
+"""Orbital gradient and energy below which double precision does not take a field."""
 
 
 def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
@@ -51,16 +55,56 @@ def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
         return Failure(FailureKind.REJECTED, str(error))
     if not (isinstance(first, Evaluation) and first.diagnostics["defects"]):
         return first
-    tight = replace(
-        reference,
-        energy_tolerance_ha=TIGHTER * reference.energy_tolerance_ha,
-        gradient_tolerance_ha=TIGHTER * reference.gradient_tolerance_ha,
-    )
-    second = _compute(tight, structure)
-    if isinstance(second, Evaluation) and second.diagnostics["defects"]:
+    second = _compute(_tighter(reference), structure)
+    reasons = "; ".join(first.diagnostics["defects"])
+    told = {**second.diagnostics, "computed_twice": reasons}
+    if isinstance(second, Failure):
+        return Failure(second.kind, f"Computed twice, because {reasons}; then: {second.message}", told)
+    if second.diagnostics["defects"]:
         reasons = "; ".join(second.diagnostics["defects"])
-        return Failure(FailureKind.REJECTED, f"Computed twice, and still {reasons}.", second.diagnostics)
-    return second
+        return Failure(FailureKind.REJECTED, f"Computed twice, and still {reasons}.", told)
+    return replace(second, diagnostics=told)
+
+
+def _tighter(reference: PyscfReference) -> PyscfReference:
+    gradient, energy = reference.gradient_tolerance_ha, reference.energy_tolerance_ha
+    return replace(
+        reference,
+        gradient_tolerance_ha=min(gradient, max(TIGHTER * gradient, FINEST_HA[0])),
+        energy_tolerance_ha=min(energy, max(TIGHTER * energy, FINEST_HA[1])),
+    )
+
+
+def try_out(reference: PyscfReference) -> None:
+    """Compute one gradient of H₂ in a small basis, with every setting but basis and grid: what PySCF lacks shows.
+
+    Raises:
+        ConfigError: PySCF cannot compute a gradient with these settings.
+    """
+    small = replace(reference, basis="sto-3g", element_basis=(), grid_level=1, nonlocal_grid_level=1)
+    try:
+        for multiplicity in (1, 3):
+            molecule = _molecule(
+                small, Structure.of("HH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.75]], multiplicity=multiplicity)
+            )
+            mean_field = _mean_field(small, molecule)
+            mean_field.max_cycle = 2
+            mean_field.kernel()
+            mean_field.converged = True
+            _gradient(small, mean_field)
+    except Exception as error:  # whatever PySCF stumbles over
+        settings = f"functional {reference.functional!r}, dispersion {reference.dispersion!r}, auxiliary basis"
+        raise ConfigError(
+            f"PySCF cannot compute a gradient with {settings} {reference.auxiliary_basis!r}: {error}"
+        ) from error
+
+
+def _gradient(reference: PyscfReference, mean_field: Any) -> FloatArray:
+    """Exact derivative of the energy, Ha/Bohr, with the response of the grid."""
+    gradient = mean_field.nuc_grad_method()
+    if reference.is_dft:
+        gradient.grid_response = True
+    return np.asarray(gradient.kernel(), dtype=np.float64)
 
 
 def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
@@ -85,12 +129,15 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
         )
         return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": trace.rungs})
     if verdict.internal == "unstable":
-        message = "The self-consistent field is a saddle point, and no way down from it ended in a minimum."
+        message = "The self-consistent field is a saddle point, and no way down from it ended in a lower minimum."
         return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": trace.rungs})
     if verdict.external == "unstable" and reference.spin_policy == "reject":
         message = "The restricted singlet would break its spin symmetry, which this campaign's spin policy refuses."
         return Failure(FailureKind.REJECTED, message, {"scf_rungs": trace.rungs})
-    return _finish(reference, structure, mean_field, norm, trace, verdict)
+    try:
+        return _finish(reference, structure, mean_field, norm, trace, verdict)
+    except (ArithmeticError, RuntimeError) as error:
+        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": trace.rungs})
 
 
 def _settled(reference: PyscfReference, mean_field: Any, trace: Trace) -> tuple[Any, Verdict]:
@@ -158,10 +205,7 @@ def _finish(
     reference: PyscfReference, structure: Structure, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
 ) -> Outcome:
     mean_field.converged = True  # our own judgement; PySCF's gradient refuses an unconverged field
-    gradient = mean_field.nuc_grad_method()
-    if reference.is_dft:
-        gradient.grid_response = True
-    forces = -np.asarray(gradient.kernel()) * EV_ANG_PER_HARTREE_BOHR
+    forces = -_gradient(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
     # With fractional occupations the forces are the derivative of the free energy, not of the energy.
     hartree = mean_field.e_tot if reference.smearing_ha is None else mean_field.e_free
     energy = float(hartree) * EV_PER_HARTREE
@@ -177,10 +221,8 @@ def _finish(
     found["net_force_ev_ang"] = float(np.abs(forces.sum(axis=0)).max())
     found["flags"] = flags(structure.multiplicity, found)
     charges = np.asarray(mean_field.mol.atom_charges(), dtype=np.float64)
-    # The cavity of a solvent is tiled in fixed directions: it may turn the molecule a little.
-    found["defects"] = (
-        [] if reference.solvent_dielectric is not None else defects(structure.positions, forces, charges, found)
-    )
+    free = reference.solvent_dielectric is None
+    found["defects"] = defects(structure.positions, forces, charges, found, free)
     if not found["defects"]:
         found |= observe(reference, mean_field, on_grid)
     return Evaluation(energy, forces, None, found)

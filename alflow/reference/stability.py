@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, optimize
+from alflow.reference.ladder import ACCEPTED_GRADIENT, ORBITALS, Trace, optimize
 from alflow.units import EV_PER_HARTREE
 
 __all__ = ["Verdict", "gap_gate_ev", "settle", "smallest_gap_ev"]
@@ -80,7 +80,8 @@ def settle(mean_field: Any, unrestricted: Callable[[], Any], policy: str, cycles
         trace: Receives a rung for each descent.
 
     Returns:
-        The field to go on with, and the verdict; internal is ``unstable`` if no minimum was reached.
+        The field to go on with, and the verdict; internal is ``unstable`` if no minimum was reached, or if a singlet
+        that is to break its symmetry has not found the lower energy which its instability promises.
     """
     before = float(mean_field.e_tot)
     internal = _descend(mean_field, cycles, trace)
@@ -94,8 +95,11 @@ def settle(mean_field: Any, unrestricted: Callable[[], Any], policy: str, cycles
         half = np.asarray(mean_field.mo_occ) / 2
         optimize(free, orbitals, np.stack([half, half]), cycles, trace, "broken-symmetry")
         found = _descend(free, cycles, trace)
-        if float(free.e_tot) < float(mean_field.e_tot) - ZERO_MODE_HA:
+        gained = float(mean_field.e_tot) - float(free.e_tot)
+        if gained > ZERO_MODE_HA:
             mean_field, internal, broken = free, found, True
+        elif not gained > -ZERO_MODE_HA:
+            internal = "unstable"  # there is a way down, and it was not found
     lowered = (before - float(mean_field.e_tot)) * EV_PER_HARTREE
     return mean_field, Verdict(internal, external, lowered, broken)
 
@@ -106,7 +110,7 @@ def _descend(mean_field: Any, cycles: int, trace: Trace) -> str:
         orbitals, _, stable, _ = mean_field.stability(internal=True, external=False, return_status=True)
         if stable:
             return "stable"
-        kept = {name: getattr(mean_field, name) for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot")}
+        kept = {name: getattr(mean_field, name) for name in ORBITALS}
         norm = optimize(mean_field, orbitals, mean_field.mo_occ, cycles, trace, "stability")
         lowered = float(kept["e_tot"] - mean_field.e_tot)
         if not lowered >= ZERO_MODE_HA:

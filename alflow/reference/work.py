@@ -9,17 +9,22 @@ import resource
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.identity import canonical_json
 from alflow.domain.label import NonFiniteError, check_forces
+from alflow.reference.cost import size_of
 from alflow.reference.request import LabelRequest
 from alflow.reference.spool import write_spooled
+from alflow.reference.spotcheck import spot_check
 
 __all__ = ["FAILURE_FILE", "Work"]
+
+CHECK_COST: Final = 8.0
+"""A check takes less than this many times its label: two labels, and one on a grid two sizes finer."""
 
 FAILURE_FILE: Final = "failure.json"
 """Where, in the scratch folder, a failure is handed to the parent."""
@@ -56,6 +61,8 @@ class Work:
             outcome = Failure(FailureKind.NON_FINITE, str(error))
         if isinstance(outcome, Evaluation):
             check_forces(request.structure, outcome)
+            outcome = self._looked_at_twice(outcome)
+        if isinstance(outcome, Evaluation):
             ids = (request.structure.id, request.reference.level.id)
             write_spooled(request.spool, *ids, outcome, self._provenance())
             # The result is safe and nobody needs this folder any more; the parent may not live to remove it.
@@ -71,6 +78,21 @@ class Work:
         else:
             raise TypeError(f"A reference returns an Evaluation or a Failure; found {type(outcome).__name__}.")
 
+    def _looked_at_twice(self, evaluation: Evaluation) -> Outcome:
+        """Check a label that was drawn for it, unless the time is short: no label may be lost to a check."""
+        request = self.request
+        if not request.spot_check or request.attempt > 1:
+            return evaluation
+        spent = time.time() - self.started_at
+        if CHECK_COST * spent > request.time_limit_s - spent:
+            why = f"the label took {spent:.1f} s of {request.time_limit_s:.0f}"
+        else:
+            try:
+                return spot_check(request.reference, request.structure, evaluation)
+            except MemoryError:
+                why = "memory was short"
+        return replace(evaluation, diagnostics={**evaluation.diagnostics, "spot_check": {"left_out": why}})
+
     def _provenance(self) -> dict[str, Any]:
         ended = time.time()
         own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -85,6 +107,7 @@ class Work:
             "cpu_s": own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime,
             "peak_memory_mb": _peak_memory_mb(own.ru_maxrss),
             "threads": self.request.threads,
+            "size": size_of(self.request.reference, self.request.structure),
             "versions": _versions(),
         }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import ase
@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 import yaml
 
-from alflow.campaign.executors import InlineExecutor
+from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.label_console import read_level
 from alflow.campaign.labelling import Labelled, label_structures
 from alflow.campaign.launch import resume_campaign, run_campaign
-from alflow.domain import Evaluation, Failure, FailureKind, Level, Outcome, Structure
+from alflow.campaign.tasks import Answer, LabelTask, Task
+from alflow.domain import Evaluation, Failure, FailureKind, Structure
 from alflow.errors import CampaignError, ConfigError
-from alflow.reference import LennardJones, PyscfConfig
+from alflow.reference import LabelRequest, LabelResult, LennardJones, PyscfConfig
 from alflow.reference.config import Limits
+from alflow.reference.spool import write_spooled
 from alflow.store import Store
 from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
 
+from .references import Moody
 from .toys import rows, toy
 
 TOY = LennardJones()
@@ -34,25 +37,9 @@ def structures(number: int) -> list[Structure]:
 
 
 def label(folder: Path, which: list[Structure], reference: object = TOY, **changes: object) -> list[Labelled]:
-    given = {"limits": Limits(max_attempts=2), "database": str(folder / "labels.db"), "name": "labels"} | changes
-    return label_structures(which, reference, slots=1, executor=InlineExecutor, **given)  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Moody:
-    """A reference that refuses long dimers, and breaks on very long ones."""
-
-    @property
-    def level(self) -> Level:
-        return Level("moody", {})
-
-    def evaluate(self, structure: Structure) -> Outcome:
-        length = float(structure.positions[1, 0])
-        if length > 4.0:
-            raise RuntimeError("a defect")
-        if length > 3.515:
-            return Failure(FailureKind.SCF_FAIL, "too long")
-        return Evaluation(0.0, np.zeros((2, 3)))
+    given = {"limits": Limits(max_attempts=2), "database": str(folder / "labels.db"), "name": "labels"}
+    given |= {"executor": InlineExecutor} | changes  # type: ignore[dict-item]
+    return label_structures(which, reference, slots=1, **given)  # type: ignore[arg-type]
 
 
 def test_each_structure_is_labelled_once_and_never_again(tmp_path: Path) -> None:
@@ -77,9 +64,9 @@ def test_what_cannot_be_labelled_is_named_and_tried_again_when_asked_again(tmp_p
     found = label(tmp_path, structures(3), Moody())
     assert [item.state for item in found] == ["done", "done", "failed"]
     assert found[2].message == "SCF_FAIL: too long"
-    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE failure_kind = 'SCF_FAIL'") == [(2,)]
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE failure_kind = 'SCF_FAIL'") == [(1,)]
     label(tmp_path, structures(3), Moody())
-    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE failure_kind = 'SCF_FAIL'") == [(4,)]
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE failure_kind = 'SCF_FAIL'") == [(2,)]
 
 
 def test_a_defect_of_the_reference_ends_it_with_the_traceback_and_loses_nothing(tmp_path: Path) -> None:
@@ -91,10 +78,157 @@ def test_a_defect_of_the_reference_ends_it_with_the_traceback_and_loses_nothing(
     assert label(tmp_path, structures(2), Moody())[1].state == "done"
 
 
-def test_two_levels_of_theory_live_side_by_side(tmp_path: Path) -> None:
-    for sigma in (3.4, 3.3):
-        assert label(tmp_path, structures(2), LennardJones(sigma_ang=sigma))[0].state == "done"
+def test_two_levels_of_theory_live_side_by_side_under_two_names(tmp_path: Path) -> None:
+    label(tmp_path, structures(2))
+    other = LennardJones(sigma_ang=3.3)
+    with pytest.raises(ConfigError, match=r"has labels at another level of theory.*choose another --name"):
+        label(tmp_path, structures(2), other)
+    assert label(tmp_path, structures(2), other, name="other")[0].state == "done"
     assert rows(tmp_path / "labels.db", "SELECT count(*), count(DISTINCT level_id) FROM labels") == [(4, 2)]
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden", "x" * 81])
+def test_a_name_that_would_leave_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="--name"):
+        label(tmp_path, structures(1), name=name)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Scripted:
+    """An executor whose tasks end as a list says; what the list leaves open is computed.
+
+    Args:
+        ends: ``lost``, ``TIMEOUT``, ``raise`` or ``compute``, for one task after the other; the last goes on for ever.
+    """
+
+    slots = 2
+    dashboard = None
+
+    def __init__(self, *ends: str) -> None:
+        self._ends = list(ends)
+        self._inline = InlineExecutor()
+        self._waiting: list[LabelTask] = []
+        self.requests: list[LabelRequest] = []
+
+    def submit(self, task: Task) -> None:
+        assert isinstance(task, LabelTask)
+        self._waiting.append(task)
+        self.requests.append(task.request)
+
+    def wait(self, timeout_s: float) -> Completion | None:
+        task = self._waiting.pop(0)
+        end = self._ends.pop(0) if len(self._ends) > 1 else self._ends[0]
+        if end == "lost":
+            return Completion(task.name, lost="its worker is gone", worker="w")
+        if end == "raise":
+            raise KeyboardInterrupt
+        if end == "compute":
+            self._inline.submit(task)
+            return self._inline.wait(timeout_s)
+        result = LabelResult(Failure(FailureKind(end), "it failed"))
+        return Completion(task.name, Answer(result, "here", 1, 0.0, 0.1, 0.1))
+
+    def close(self) -> None:
+        self._inline.close()
+
+
+def test_a_label_out_of_time_is_tried_once_more_with_twice_the_time(tmp_path: Path) -> None:
+    executor = Scripted("TIMEOUT", "compute")
+    found = label(tmp_path, structures(2), executor=lambda: executor)
+    assert [item.state for item in found] == ["done", "done"]
+    assert [request.time_limit_s for request in executor.requests] == [600.0, 600.0, 1200.0]
+    done = rows(tmp_path / "labels.db", "SELECT state, failure_kind, failure_message FROM label_jobs")
+    assert done == [("done", None, "")] * 2, "a failure that was overcome is no state of the job"
+
+
+@pytest.mark.parametrize(
+    ("end", "limits", "sentence"),
+    [
+        ("TIMEOUT", Limits(max_attempts=2), "20 labels in a row ran out of .*; the last: it failed"),
+        ("lost", Limits(), "Workers were lost 10 times in a row; the last: its worker is gone"),
+    ],
+)  # fmt: skip
+def test_a_machine_that_fails_every_label_is_not_asked_for_ever(
+    tmp_path: Path, end: str, limits: Limits, sentence: str
+) -> None:
+    with pytest.raises(CampaignError, match=sentence):
+        label(tmp_path, structures(30), limits=limits, executor=lambda: Scripted(end))
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE ended_at IS NULL") == [(0,)]
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM label_jobs WHERE state = 'running'") == [(0,)]
+    assert {item.state for item in label(tmp_path, structures(30))} == {"done"}
+
+
+def test_an_end_in_the_middle_leaves_no_execution_open(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        label(tmp_path, structures(4), executor=lambda: Scripted("compute", "raise"))
+    database = tmp_path / "labels.db"
+    assert rows(database, "SELECT status, count(*) FROM executions GROUP BY status") == [("done", 1), ("lost", 2)]
+    assert rows(database, "SELECT state, reason FROM campaigns") == [
+        ("stopped", "it ended before all structures were labelled")
+    ]
+
+
+def test_a_label_that_outlived_its_process_is_found_with_its_execution_and_its_cost(tmp_path: Path) -> None:
+    two = structures(2)
+    with pytest.raises(KeyboardInterrupt):
+        label(tmp_path, two, executor=lambda: Scripted("raise"))
+    database, spool = tmp_path / "labels.db", tmp_path / "labels.alflow" / "spool"
+    with Store.open(database) as store:  # as it is after a kill: nobody closed the execution
+        opened = store.executions(1, "label")[0]
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE executions SET ended_at = NULL, status = 'running' WHERE key = ?", (opened.key,))
+    connection.close()
+    evaluation = TOY.evaluate(two[0])
+    assert isinstance(evaluation, Evaluation)
+    write_spooled(spool, two[0].id, TOY.level.id, evaluation, {"wall_s": 7.0, "host": "there"})
+    executor = Scripted("compute")
+    assert [item.state for item in label(tmp_path, two, executor=lambda: executor)] == ["known", "done"]
+    assert [request.structure.id for request in executor.requests] == [two[1].id]
+    assert not list(spool.iterdir())
+    told = "SELECT e.status, e.wall_s, e.host, e.message FROM labels l JOIN executions e ON e.key = l.execution_key"
+    message = "found in the spool: it outlived the process that waited for it"
+    assert ("done", 7.0, "there", message) in rows(database, told)
+
+
+def test_a_label_made_under_another_name_meanwhile_is_not_computed(tmp_path: Path) -> None:
+    class Interrupted(Scripted):
+        def wait(self, timeout_s: float) -> Completion | None:
+            if len(self.requests) == 2:
+                label(tmp_path, structures(4)[2:], name="other")
+            return super().wait(timeout_s)
+
+    executor = Interrupted("compute")
+    found = label(tmp_path, structures(4), executor=lambda: executor)
+    assert [item.state for item in found] == ["done", "done", "known", "known"]
+    assert len(executor.requests) == 2
+
+
+def test_a_request_to_stop_lets_labels_in_flight_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alflow.campaign.label_run.BEAT_S", 0.0)
+
+    class Asking(Scripted):
+        def wait(self, timeout_s: float) -> Completion | None:
+            with Store.open(tmp_path / "labels.db") as store:
+                store.request_stop(1)
+            return super().wait(timeout_s)
+
+    found = label(tmp_path, structures(5), executor=lambda: Asking("compute"))
+    assert [item.state for item in found] == ["done", "done", "open", "open", "open"]
+    assert rows(tmp_path / "labels.db", "SELECT state, reason FROM campaigns") == [("stopped", "3 structures are left")]
+    assert label(tmp_path, structures(5))[4].state == "done"
+
+
+def test_the_longest_labels_come_first_and_the_time_left_is_learnt(tmp_path: Path) -> None:
+    short = [Structure.of(["Ar"] * n, [[4.0 * k, 0, 0] for k in range(n)]) for n in (2, 5, 3)]
+    executor, seen = Scripted("compute"), []
+    label(tmp_path, [*short, short[0]], executor=lambda: executor, watcher=lambda found: seen.append(list(found)))
+    assert [len(request.structure) for request in executor.requests] == [5, 3, 2]
+    assert [item.expected_s for item in seen[0]] == [None] * 4
+    first = seen[1]
+    assert first[1].state == "done"
+    assert first[0].expected_s is not None
+    assert first[0].expected_s < first[2].expected_s
+    assert first[3].expected_s == 0.0, "a structure that stands in the list again takes no time"
 
 
 def test_names_of_campaigns_and_of_labels_are_not_mixed(tmp_path: Path) -> None:

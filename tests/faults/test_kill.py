@@ -6,11 +6,13 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
+from distributed import Client
 
 from alflow.campaign.events import Event
 from alflow.campaign.launch import run_campaign
@@ -19,7 +21,6 @@ from alflow.reference import sweep_spool
 from tests.campaign.toys import check_promises, rows, toy, toy_file
 
 from .processes import (
-    is_dask_worker,
     is_first_attempt,
     is_label_worker,
     kill_tree,
@@ -119,10 +120,12 @@ class Assassin:
 
     Attributes:
         orders: What to kill: the ``label`` process, a worker ``labelling``, a worker ``exploring``.
+        spool: Where finished labels wait.
         victims: What was killed, and during which tasks.
     """
 
     orders: list[str]
+    spool: Path
     victims: list[tuple[str, set[str]]] = field(default_factory=list)
     pause_until: float = 0.0
 
@@ -135,23 +138,40 @@ class Assassin:
         alone = {task.kind for task in state.running.values()} == {"explore"} and state.horizon >= 4000
         if not running or (order == "exploring" and not alone):
             return
-        victim = self._find(order)
-        if victim is None:
+        if not (self._kill_label() if order == "label" else self._kill_worker(ORDERS[order])):
             return
-        victim.kill()
         self.victims.append((order, running))
         self.orders.pop(0)
         self.pause_until = time.monotonic() + 3.0
 
-    def _find(self, order: str) -> psutil.Process | None:
+    def _kill_label(self) -> bool:
+        """Kill a label in its first attempt that has not finished: it is halted, then looked at."""
         processes = psutil.Process().children(recursive=True)
-        label = next((p for p in processes if is_label_worker(p) and is_first_attempt(p)), None)
-        if order == "label":
-            return label
-        if order == "labelling":
-            return next((p for p in label.parents() if is_dask_worker(p)), None) if label else None
-        busy = {p.cpu_percent(interval=0.2): p for p in processes if is_dask_worker(p)}
-        return busy[max(busy)] if busy and max(busy) > 10 else None
+        victim = next((p for p in processes if is_label_worker(p) and is_first_attempt(p)), None)
+        return victim is not None and kill_if(victim, lambda: not any(self.spool.iterdir()))
+
+    def _kill_worker(self, kind: str) -> bool:
+        """Kill a worker that works on a task of a kind, and still does once it is halted and all messages are read."""
+        client = Client.current()
+        for address, keys in client.processing().items():
+            if any(key.startswith(kind) for key in keys):
+                (pid,) = client.run(os.getpid, workers=[address]).values()
+                return kill_if(psutil.Process(pid), lambda: set(keys) <= set(client.processing().get(address, ())))
+        return False
+
+
+def kill_if(victim: psutil.Process, still: Callable[[], bool]) -> bool:
+    """Halt a process, wait for what it said last to be heard, and kill it if something still holds."""
+    try:
+        victim.suspend()
+        time.sleep(0.2)
+        if still():
+            victim.kill()
+            return True
+        victim.resume()
+    except psutil.NoSuchProcess:
+        pass
+    return False
 
 
 ORDERS = {"label": "label", "labelling": "label", "exploring": "explore"}
@@ -165,12 +185,12 @@ def test_losing_single_processes_costs_no_attempt_and_no_label(tmp_path: Path) -
         cores=SLOTS,
         walkers=8,
         threshold_ev_ang=3.0,  # hardly ever: segments become long enough to be hit
-        segment_steps=20_000,  # seconds long, while the assassin looks for 0.2 s who is at work
+        segment_steps=20_000,
         initial_labels=8,
         label_budget=16,
         quiet_ps=40,
     )
-    assassin = Assassin(["label", "labelling", "exploring"])
+    assassin = Assassin(["label", "labelling", "exploring"], tmp_path / "toy.alflow" / "spool")
     ended = run_campaign(config, observers=[assassin])
     assert ended.state.phase == "finished"
     assert assassin.orders == [], f"could not kill: {assassin.orders}"

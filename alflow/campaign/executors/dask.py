@@ -80,8 +80,12 @@ class DaskExecutor:
                 dashboard_address=dashboard_address,
                 memory_limit=0,
             )
-            self._client = Client(self._cluster)
-            self._client.register_plugin(DeafToInterrupts())
+            try:
+                self._client = Client(self._cluster)
+                self._client.register_plugin(DeafToInterrupts())
+            except BaseException:
+                self._cluster.close()
+                raise
         except RuntimeError as error:
             self._restore()
             raise ConfigError(

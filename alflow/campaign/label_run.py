@@ -1,0 +1,357 @@
+"""One process's work on a list of structures: hand out, commit, try again, and leave nothing open behind."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from alflow.campaign.decide import FAILURE_LIMIT, LOSS_LIMIT, WORTH_REPEATING
+from alflow.campaign.executors import Completion, Executor
+from alflow.campaign.results import Cost, cost_of, failure_of, spent_on
+from alflow.campaign.site import execution_key, frame_name
+from alflow.campaign.tasks import LabelTask
+from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, Structure
+from alflow.errors import CampaignError, Fenced
+from alflow.reference import CostModel, LabelRequest, LabelResult, is_drawn, remove_spooled, size_of, sweep_spool
+from alflow.reference.config import Limits
+from alflow.store import ExecutionRecord, FrameRecord, JobRecord, Lease, Store
+
+__all__ = ["Labelled", "LabellingRun", "Watcher"]
+
+BEAT_S: Final = 5.0
+WAIT_S: Final = 0.5
+EXPECT_EVERY_S: Final = 4.0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of one structure.
+
+    Attributes:
+        number: Its place in the file, from 0.
+        formula: Its sum formula.
+        state: ``known`` (there was a label), ``done``, ``failed`` (given up), or ``open`` (not yet computed).
+        message: Why it failed.
+        expected_s: Time the label is expected to take, s; None if nothing is known yet, and 0 where the structure
+            stands in the list again.
+        wall_s: Time the label took, s; None unless it was computed now.
+        cpu_s: Processor time it took, s.
+        peak_memory_mb: Most memory it held, MB.
+    """
+
+    number: int
+    formula: str
+    state: str = "open"
+    message: str = ""
+    expected_s: float | None = None
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_memory_mb: float | None = None
+
+
+Watcher = Callable[[Sequence[Labelled]], None]
+"""Told of all structures, whenever something has changed."""
+
+
+class LabellingRun:
+    """One process's work on a list of structures.
+
+    Args:
+        store: The database.
+        lease: The right to write under this name.
+        campaign_id: Row of that name.
+        structures: What to label.
+        reference: What computes it.
+        limits: What a label may use.
+        spool: Where finished labels wait to be committed.
+        watcher: Told of every change.
+
+    Attributes:
+        found: What became of each structure so far.
+        waiting: Jobs that wait for a worker, the longest first: the last to end should be short.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        campaign_id: int,
+        structures: Sequence[Structure],
+        reference: Reference,
+        limits: Limits,
+        spool: Path,
+        watcher: Watcher,
+    ) -> None:
+        self._store, self._lease, self._campaign_id = store, lease, campaign_id
+        self._structures = {structure.id: structure for structure in structures}
+        self._places: dict[str, list[int]] = {}
+        for number, structure in enumerate(structures):
+            self._places.setdefault(structure.id, []).append(number)
+        self._reference, self._limits, self._spool, self._watcher = reference, limits, spool, watcher
+        self._sizes = {identity: size_of(reference, structure) for identity, structure in self._structures.items()}
+        self._costs = store.label_costs(reference.level.id)
+        self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
+        self._stopping = False
+        self._failures = self._losses = 0
+        self._expected = -math.inf
+        self.found = [Labelled(number, structure.formula) for number, structure in enumerate(structures)]
+        self.waiting: deque[JobRecord] = deque()
+
+    def prepare(self, slots: int) -> None:
+        """Write down what is to be done, and find what is done already.
+
+        Args:
+            slots: Labels at once; recorded, so that the use of the cores can be told later.
+        """
+        level = self._reference.level
+        before = {job.id: job for job in self._store.jobs(self._campaign_id)}
+        self._import_spool()
+        known = {identity for identity in self._structures if self._store.find_label(identity, level.id) is not None}
+        waiting = []
+        with self._store.transaction(self._lease) as tx:
+            tx.close_lost_executions()
+            tx.set_campaign_state("running", "")
+            seq = tx.append_event("labelling_started", {"slots": slots, "structures": len(self._structures)})
+            tx.add_level(level)
+            for number, (identity, structure) in enumerate(self._structures.items()):
+                frame = frame_name(self._campaign_id, "given", -1, 0, identity)
+                job = before.get(self._job_name(identity))
+                if job is None:
+                    tx.add_frame(
+                        FrameRecord(frame, self._campaign_id, identity, "given", "seed", step=number, event_seq=seq),
+                        structure,
+                    )
+                    job = JobRecord(self._job_name(identity), self._campaign_id, frame, identity, level.id, "seed")
+                elif job.state == "quarantined":
+                    job = replace(job, attempts=0, n_lost=0)  # asked for again: it gets another chance
+                if identity in known:
+                    job = _done(job, seq if job.state != "done" else job.event_seq)
+                else:
+                    job = replace(job, state="pending")
+                    waiting.append(job)
+                tx.put_job(job)
+        self.waiting.extend(sorted(waiting, key=lambda job: -self._sizes[job.structure_id]))
+        for identity in known:
+            self._tell(identity, "known")
+        self._expect()
+        self._watcher(self.found)
+
+    def drive(self, executor: Callable[[], Executor]) -> None:
+        """Compute what waits, until nothing does or a signal says stop."""
+        self._spool.mkdir(parents=True, exist_ok=True)
+        workers = executor()
+        beaten = time.monotonic()
+        try:
+            while self._running or (self.waiting and not self._stopping):
+                while self.waiting and len(self._running) < workers.slots and not self._stopping:
+                    self._start(workers, self.waiting.popleft())
+                completion = workers.wait(WAIT_S)
+                if completion is not None:
+                    self._finish(completion)
+                    self._expect()
+                    self._watcher(self.found)
+                if time.monotonic() - beaten > BEAT_S:
+                    self._store.beat(self._lease)
+                    if self._store.stop_requested(self._campaign_id):
+                        self.request_stop()
+                    beaten = time.monotonic()
+        finally:
+            workers.close()
+
+    def request_stop(self) -> None:
+        """Hand out nothing more; labels in flight may finish."""
+        self._stopping = True
+
+    def settle(self) -> None:
+        """Leave nothing open: commit what is in the spool, and close the executions nobody waits for any more.
+
+        After a good end there is nothing to do. A process that was fenced leaves it to the one that took over.
+        """
+        if not self._running:
+            return
+        try:
+            self._import_spool()
+            with self._store.transaction(self._lease) as tx:
+                tx.close_lost_executions()
+                for job, _ in self._running.values():
+                    if self._store.find_label(job.structure_id, job.level_id) is None:
+                        tx.put_job(replace(job, state="pending"))
+        except Fenced:
+            return
+
+    def _import_spool(self) -> None:
+        """Commit labels that were computed by somebody who did not live to commit them."""
+        level = self._reference.level
+        for spooled in sweep_spool(self._spool):
+            if spooled.level_id != level.id:
+                continue
+            structure = self._structures.get(spooled.structure_id)
+            stored = self._store.find_label(spooled.structure_id, level.id) is not None
+            if structure is None and not stored:
+                continue  # of another file: it is found when that structure is asked for again
+            evaluation = spooled.result.outcome
+            if structure is not None and not stored and isinstance(evaluation, Evaluation):
+                name = self._job_name(structure.id)
+                rows = self._store.executions(self._campaign_id, "label", name)
+                key = next((row.key for row in reversed(rows) if row.ended_at is None), None)
+                label = Label(structure, level, evaluation, spooled.result.provenance)
+                with self._store.transaction(self._lease) as tx:
+                    tx.add_label(label, key)
+                    if key is not None:
+                        message = "found in the spool: it outlived the process that waited for it"
+                        tx.finish_execution(key, "done", message=message, **spent_on(spooled.result))
+            remove_spooled(self._spool, spooled.result)
+
+    def _start(self, workers: Executor, job: JobRecord) -> None:
+        attempt, tries = job.attempts + 1, job.attempts + job.n_lost + 1
+        if self._store.find_label(job.structure_id, job.level_id) is not None:
+            with self._store.transaction(self._lease) as tx:  # under another name, meanwhile
+                tx.put_job(_done(job, tx.append_event("label_done", {"frame_id": job.frame_id})))
+            self._tell(job.structure_id, "known")
+            return
+        limit, model = self._limits.time_limit_s, CostModel.of(self._costs)
+        request = LabelRequest(
+            reference=self._reference,
+            structure=self._structures[job.structure_id],
+            key=f"label-{job.id}-a{attempt}-l{job.n_lost}",
+            attempt=attempt,
+            time_limit_s=attempt * (limit if model is None else model.limit(self._sizes[job.structure_id], limit)),
+            memory_limit_mb=self._limits.memory_limit_mb * attempt,
+            threads=self._limits.threads,
+            spot_check=is_drawn(self._structures[job.structure_id], self._limits.spot_check_fraction),
+            spool=self._spool.absolute(),
+        )
+        task = LabelTask(request.key, request)
+        execution = ExecutionRecord(
+            self._campaign_id, self._key(task.name), "label", job.id, attempt=tries, epoch=self._lease.epoch,
+            threads=self._limits.threads,
+        )  # fmt: skip
+        with self._store.transaction(self._lease) as tx:
+            tx.start_execution(execution)
+            tx.put_job(replace(job, state="running"))
+        self._running[task.name] = (job, task)
+        workers.submit(task)
+
+    def _finish(self, completion: Completion) -> None:
+        job, task = self._running.pop(completion.task)
+        key, answer = self._key(task.name), completion.answer
+        if completion.lost is not None:
+            self._lose(job, key, completion.lost, completion.worker)
+            return
+        self._losses = 0
+        failure = failure_of(answer) if answer is not None else None
+        if answer is None:
+            self._give_up(job, key, completion.broken or "it raised without a word")
+        elif failure is not None and failure.kind is FailureKind.BUG:
+            self._give_up(job, key, str(failure.diagnostics.get("traceback", failure.message)))
+        elif failure is not None:
+            self._fail(job, key, failure, cost_of(answer))
+        else:
+            self._commit(job, key, answer.value, cost_of(answer))
+
+    def _lose(self, job: JobRecord, key: str, message: str, worker: str) -> None:
+        """A worker died: nobody's fault, and free.
+
+        Raises:
+            CampaignError: It happened too often in a row.
+        """
+        again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
+        given_up = again.n_lost >= LOSS_LIMIT
+        self._losses += 1
+        with self._store.transaction(self._lease) as tx:
+            tx.finish_execution(key, "lost", failure_kind=FailureKind.WORKER_LOST, message=message, worker=worker)
+            tx.put_job(replace(again, state="quarantined") if given_up else again)
+        if given_up:
+            self._tell(job.structure_id, "failed", f"its worker was lost {again.n_lost} times: {message}")
+        else:
+            self.waiting.appendleft(again)
+        if self._losses >= LOSS_LIMIT:
+            raise CampaignError(f"Workers were lost {self._losses} times in a row; the last: {message}")
+
+    def _give_up(self, job: JobRecord, key: str, story: str) -> None:
+        """The reference raised an exception: every other label would too.
+
+        Raises:
+            CampaignError: Always.
+        """
+        with self._store.transaction(self._lease) as tx:
+            tx.finish_execution(key, "failed", failure_kind=FailureKind.BUG, message=story)
+            tx.put_job(replace(job, state="pending", failure_kind=FailureKind.BUG, failure_message=story))
+        raise CampaignError(f"Labelling frame {self._places[job.structure_id][0]} raised an exception:\n{story}")
+
+    def _fail(self, job: JobRecord, key: str, failure: Failure, cost: Cost) -> None:
+        """Physics or resources failed: resources once more with larger limits, physics would fail again.
+
+        Raises:
+            CampaignError: Resources failed too often in a row: it is not the structures.
+        """
+        resources = failure.kind in WORTH_REPEATING
+        self._failures = self._failures + 1 if resources else 0
+        failed = replace(job, attempts=job.attempts + 1, failure_kind=failure.kind, failure_message=failure.message)
+        given_up = not resources or failed.attempts >= self._limits.max_attempts
+        with self._store.transaction(self._lease) as tx:
+            tx.finish_execution(key, "failed", failure_kind=failure.kind, message=failure.message, **vars(cost))
+            tx.put_job(replace(failed, state="quarantined" if given_up else "pending"))
+        if given_up:
+            self._tell(job.structure_id, "failed", f"{failure.kind}: {failure.message}", cost)
+        else:
+            self.waiting.append(failed)
+        if self._failures >= FAILURE_LIMIT:
+            raise CampaignError(
+                f"{self._failures} labels in a row ran out of time or memory or crashed; the last: {failure.message}"
+            )
+
+    def _commit(self, job: JobRecord, key: str, result: object, cost: Cost) -> None:
+        """Store a label, then let it leave the spool."""
+        assert isinstance(result, LabelResult)
+        assert isinstance(result.outcome, Evaluation)
+        self._failures = 0
+        structure = self._structures[job.structure_id]
+        label = Label(structure, self._reference.level, result.outcome, result.provenance)
+        with self._store.transaction(self._lease) as tx:
+            seq = tx.append_event("label_done", {"frame_id": job.frame_id})
+            tx.add_label(label, key)
+            tx.finish_execution(key, "done", **vars(cost))
+            tx.put_job(_done(replace(job, attempts=job.attempts + 1), seq))
+        remove_spooled(self._spool, result)
+        if not result.from_spool:
+            self._costs.append((self._sizes[structure.id], cost.wall_s))
+        self._tell(structure.id, "done", "", None if result.from_spool else cost)
+
+    def _expect(self) -> None:
+        """Write down, now and then, how long what is left will take."""
+        model = CostModel.of(self._costs)
+        if model is None or time.monotonic() - self._expected < EXPECT_EVERY_S:
+            return
+        self._expected = time.monotonic()
+        for identity, places in self._places.items():
+            if self.found[places[0]].state == "open":
+                expected: float = model.seconds(self._sizes[identity])
+                for number in places:
+                    self.found[number], expected = replace(self.found[number], expected_s=expected), 0.0
+
+    def _job_name(self, structure_id: str) -> str:
+        frame = frame_name(self._campaign_id, "given", -1, 0, structure_id)
+        return f"{frame}-{self._reference.level.id[:8]}"
+
+    def _key(self, task: str) -> str:
+        return execution_key(self._campaign_id, self._lease.epoch, task)
+
+    def _tell(self, structure_id: str, state: str, message: str = "", cost: Cost | None = None) -> None:
+        """Change what is known of a structure; where it stands in the list again, it costs nothing again."""
+        for number in self._places[structure_id]:
+            found = replace(self.found[number], state=state, message=message)
+            if cost is not None:
+                found = replace(found, wall_s=cost.wall_s, cpu_s=cost.cpu_s, peak_memory_mb=cost.peak_memory_mb)
+            self.found[number] = found
+            state, cost = "known" if state == "done" else state, None
+
+
+def _done(job: JobRecord, seq: int) -> JobRecord:
+    """The job with its label, and without the failures on the way."""
+    return replace(job, state="done", failure_kind=None, failure_message="", event_seq=seq)

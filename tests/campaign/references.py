@@ -1,0 +1,50 @@
+"""References with moods. A module of its own: each label process imports it, and must not load the campaign with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from alflow.domain import Evaluation, Failure, FailureKind, Level, Outcome, Structure
+from alflow.reference import MorseMolecule
+
+WATER = Structure.of("OHH", [[0.0, 0.0, 0.119262], [0.0, 0.763239, -0.477047], [0.0, -0.763239, -0.477047]])
+
+JUMP_EV = 2.0
+LONG_ANG = 1.015
+
+
+@dataclass(frozen=True)
+class Jumping:
+    """A surface that is two eV too high where a bond is long: another state, which a real field may fall into."""
+
+    @property
+    def level(self) -> Level:
+        return Level("jumping", {})
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        outcome = MorseMolecule.around(WATER).evaluate(structure)
+        assert isinstance(outcome, Evaluation)
+        return Evaluation(outcome.energy + JUMP_EV * is_long(structure), outcome.forces)
+
+
+def is_long(structure: Structure) -> bool:
+    return bool(np.linalg.norm(structure.positions[1:] - structure.positions[0], axis=1).max() > LONG_ANG)
+
+
+@dataclass(frozen=True)
+class Moody:
+    """A reference that refuses long dimers, and breaks on very long ones."""
+
+    @property
+    def level(self) -> Level:
+        return Level("moody", {})
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        length = float(structure.positions[1, 0])
+        if length > 4.0:
+            raise RuntimeError("a defect")
+        if length > 3.515:
+            return Failure(FailureKind.SCF_FAIL, "too long")
+        return Evaluation(0.0, np.zeros((2, 3)))

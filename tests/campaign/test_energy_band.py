@@ -1,0 +1,52 @@
+"""A label on another electronic state is kept, shown, and never learnt from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alflow.campaign.events import Event, LabelFailed, TrainingDone
+from alflow.campaign.launch import run_campaign
+from alflow.campaign.state import State
+from alflow.campaign.summary import summarize
+from alflow.store import Store
+
+from .references import Jumping, is_long
+from .toys import rows, toy
+
+
+class Enough(Exception):
+    """Ends the campaign."""
+
+
+class UntilLearntAfter:
+    """An observer that ends the campaign at the first training after so many refused labels."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+
+    def seen(self, state: State, event: Event | None) -> None:
+        self.left -= isinstance(event, LabelFailed)
+        if self.left <= 0 and isinstance(event, TrainingDone):
+            raise Enough
+
+
+def test_labels_on_another_state_are_stored_and_not_learnt_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alflow.selection.energy_band.FEWEST", 3)
+    config = toy(tmp_path, label_budget=24)
+    with pytest.raises(Enough):
+        run_campaign(config, Jumping(), [UntilLearntAfter(2)])
+    told = "SELECT structure_id, failure_message FROM label_jobs WHERE failure_kind = 'REJECTED' ORDER BY event_seq"
+    refused = dict(rows(config.database, told))
+    assert refused, "some frames were flagged on the higher state"
+    with Store.open(config.database, read_only=True) as store:
+        assert all(is_long(store.structure(identity)) for identity in refused), "and no sound label is refused"
+        assert {job.structure_id for job in summarize(store, store.campaign()).given_up} == set(refused)
+    assert all("above the committee" in message and "not learnt from" in message for message in refused.values())
+    stored = {identity for (identity,) in rows(config.database, "SELECT structure_id FROM labels")}
+    assert set(refused) <= stored, "what was paid for is kept"
+    learnt = {identity for (identity,) in rows(config.database, "SELECT structure_id FROM dataset_members")}
+    assert not learnt & set(refused)
