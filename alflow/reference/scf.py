@@ -29,7 +29,7 @@ from alflow.reference.quality import FORCE_PER_GRADIENT, SOFT_FORCE_PER_GRADIENT
 from alflow.reference.stability import Verdict, gap_gate_ev, settle, smallest_gap_ev
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
-__all__ = ["evaluate", "try_out"]
+__all__ = ["converge", "evaluate", "try_out"]
 
 TIGHTER: Final = 0.01
 """Tolerances of the second try, after a defect, relative to those of the first."""
@@ -109,6 +109,26 @@ def _gradient(reference: PyscfReference, mean_field: Any) -> FloatArray:
 
 def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     """One try: converge, settle, differentiate, look at the result."""
+    found = converge(reference, structure)
+    if isinstance(found, Failure):
+        return found
+    try:
+        return _finish(reference, structure, *found)
+    except (ArithmeticError, RuntimeError) as error:
+        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": found[2].rungs})
+
+
+def converge(reference: PyscfReference, structure: Structure) -> tuple[Any, float, Trace, Verdict] | Failure:
+    """Find the self-consistent field of a molecule, and test whether it is stable.
+
+    Args:
+        reference: The level of theory and its numerical limits.
+        structure: The molecule.
+
+    Returns:
+        The field, the norm of its orbital gradient, Ha, the way to it, and what was found of its stability; or the
+        failure.
+    """
     lib.num_threads(reference.threads)
     molecule = _molecule(reference, structure)
     mean_field, trace = _mean_field(reference, molecule), Trace()
@@ -134,10 +154,8 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     if verdict.external == "unstable" and reference.spin_policy == "reject":
         message = "The restricted singlet would break its spin symmetry, which this campaign's spin policy refuses."
         return Failure(FailureKind.REJECTED, message, {"scf_rungs": trace.rungs})
-    try:
-        return _finish(reference, structure, mean_field, norm, trace, verdict)
-    except (ArithmeticError, RuntimeError) as error:
-        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": trace.rungs})
+    mean_field.converged = True  # our own judgement; PySCF's derivatives refuse an unconverged field
+    return mean_field, norm, trace, verdict
 
 
 def _settled(reference: PyscfReference, mean_field: Any, trace: Trace) -> tuple[Any, Verdict]:
@@ -204,7 +222,6 @@ def _mean_field(reference: PyscfReference, molecule: Any, unrestricted: bool = F
 def _finish(
     reference: PyscfReference, structure: Structure, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
 ) -> Outcome:
-    mean_field.converged = True  # our own judgement; PySCF's gradient refuses an unconverged field
     forces = -_gradient(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
     # With fractional occupations the forces are the derivative of the free energy, not of the energy.
     hartree = mean_field.e_tot if reference.smearing_ha is None else mean_field.e_free
