@@ -38,7 +38,7 @@ def observe(reference: PyscfReference, mean_field: Any, on_grid: tuple[Any, Floa
         "hirshfeld": lambda: _hirshfeld(reference, mean_field, on_grid or density_on_grid(mean_field)),
         "iao": lambda: {"iao_charges_e": iao_charges(mean_field)},
         "chelpg": lambda: {"chelpg_charges_e": chelpg_charges(mean_field, _total(mean_field))},
-        "polarizability": lambda: {"polarizability_ang3": polarizability(mean_field, mean_field.make_rdm1())},
+        "polarizability": lambda: {"polarizability_ang3": polarizability(mean_field, np.array(mean_field.make_rdm1()))},
     }
     found: dict[str, Any] = {}
     failed: dict[str, str] = {}

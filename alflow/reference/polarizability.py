@@ -33,7 +33,7 @@ def polarizability(mean_field: Any, density: FloatArray) -> FloatArray:
 
     Args:
         mean_field: A converged field, which is left as it is.
-        density: Its density matrix as :meth:`make_rdm1` gives it: what the fields start from.
+        density: Its density matrix, of one spin or of both: what the fields start from.
 
     Returns:
         Polarizability volume α/4πε₀, Å³, shape (3, 3), symmetric.
@@ -44,15 +44,18 @@ def polarizability(mean_field: Any, density: FloatArray) -> FloatArray:
     dipoles = mean_field.mol.intor_symmetric("int1e_r", comp=3)
     core = mean_field.get_hcore()
     columns = []
-    for axis in range(3):
-        ends = [_dipole(mean_field, density, core + sign * FIELD_AU * dipoles[axis], dipoles) for sign in (1.0, -1.0)]
-        columns.append((ends[0] - ends[1]) / (2.0 * FIELD_AU))
+    for dipole in dipoles:
+        forward = _in_field(mean_field, density, core + FIELD_AU * dipole)
+        # To first order the density answers the opposite field with the opposite change: nearly converged already.
+        back = _in_field(mean_field, 2.0 * density - forward, core - FIELD_AU * dipole)
+        change = (forward - back).reshape(-1, *dipole.shape).sum(axis=0)
+        columns.append(-np.einsum("xij,ji->x", dipoles, change) / (2.0 * FIELD_AU))
     tensor = np.stack(columns, axis=1)
     return np.asarray(0.5 * (tensor + tensor.T) * ANG_PER_BOHR**3)
 
 
-def _dipole(mean_field: Any, density: FloatArray, core: FloatArray, dipoles: FloatArray) -> FloatArray:
-    """The electrons' dipole moment about the origin, e·Bohr, with another one-electron operator."""
+def _in_field(mean_field: Any, density: FloatArray, core: FloatArray) -> FloatArray:
+    """The density matrix that belongs to another one-electron operator, of one spin or of both."""
     field = mean_field.copy()
     field.get_hcore = lambda *given: core
     field.callback = None
@@ -62,6 +65,4 @@ def _dipole(mean_field: Any, density: FloatArray, core: FloatArray, dipoles: Flo
     norm = gradient_norm(field)
     if not norm <= ACCEPTED_GRADIENT * field.conv_tol_grad:
         raise InputError(f"In an electric field the orbital gradient stays at {norm:.1e} Ha.")
-    moved = np.asarray(field.make_rdm1())
-    total = moved if moved.ndim == 2 else moved.sum(axis=0)
-    return np.asarray(-np.einsum("xij,ji->x", dipoles, total))
+    return np.array(field.make_rdm1())
