@@ -1,4 +1,4 @@
-"""The command line: ``alflow run | validate | status | resume | stop | why | export | label``.
+"""The command line: ``alflow run | validate | status | resume | stop | why | export | label | hessian``.
 
 Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
 imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
@@ -143,6 +143,32 @@ def label(
     found = _room("campaign.label_console").label(structures, level, database, name, cores)
     if any(item.state in ("failed", "open") for item in found):
         raise typer.Exit(3)
+
+
+@app.command()
+def hessian(
+    structure: Annotated[Path, typer.Argument(help="One optimized molecule, in a format ASE reads.", metavar="FILE")],
+    level: Annotated[
+        str, typer.Option("--level", help="fast, standard, tight, or a YAML file with the keys of reference:.")
+    ],
+    database: Annotated[str, typer.Option("--db", help="SQLite file or PostgreSQL URL.", metavar="DB")],
+    output: Annotated[Path | None, typer.Option("--out", help="Write everything to a .json or .npz file.")] = None,
+    step_ang: Annotated[float, typer.Option("--step-ang", help="Displacement of each coordinate, Å.")] = 0.005,
+    analytic: Annotated[
+        bool, typer.Option("--analytic", help="PySCF's analytic Hessian; no infrared intensities.")
+    ] = False,
+    name: Annotated[str | None, typer.Option("--name", help="Name under which the labels are recorded.")] = None,
+    cores: Annotated[int | None, typer.Option("--cores", help="Cores to use; all by default.")] = None,
+) -> None:
+    """Compute vibrations and infrared intensities from labels of displaced structures; the same command continues."""
+    if output is not None and output.suffix not in (".json", ".npz"):
+        raise ConfigError(f"--out {output}: expected a name that ends in .json or .npz.")
+    if not 1e-4 <= step_ang <= 0.1:
+        raise ConfigError(f"--step-ang {step_ang}: expected 0.0001 to 0.1 Å; 0.005 suits converged labels.")
+    console = _room("campaign.hessian_console")
+    found = console.hessian(structure, level, database, name, cores, step_ang, analytic)
+    if found is not None and output is not None:
+        console.save(found, output)
 
 
 if __name__ == "__main__":

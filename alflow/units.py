@@ -34,5 +34,14 @@ EV_PER_KCAL_MOL: Final = 0.04336410424
 GPA_PER_EV_ANG3: Final = 160.2176634
 """Stress, GPa per eV/Å³."""
 
+HBAR_EV_FS: Final = 0.6582119569509067
+"""Reduced Planck constant, eV·fs."""
+
+EV_PER_WAVENUMBER: Final = 1.2398419843320026e-4
+"""Energy, eV, of a wavenumber of 1/cm: Planck constant times speed of light."""
+
+KM_MOL_PER_E2_U: Final = 974.8801118349583
+"""Integrated absorption, km/mol, of a dipole derivative of 1 e/√u: N_A e²/(12 ε₀ c² u)."""
+
 FS_PER_PS: Final = 1000.0
 """Time, fs per ps."""

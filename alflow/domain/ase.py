@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
@@ -41,6 +41,11 @@ __all__ = [
     "to_atoms",
     "write_extxyz",
 ]
+
+
+_OF_FRAME: Final = ("dipole_e_ang", "dipole_origin_ang", "polarizability_ang3")
+_OF_ATOMS: Final = ("charges_e", "hirshfeld_charges_e", "hirshfeld_dipoles_e_ang", "iao_charges_e", "chelpg_charges_e")
+"""What labels may hold besides energy, forces and stress, and where extended XYZ has a place for it."""
 
 
 def from_atoms(atoms: Atoms) -> Structure:
@@ -106,6 +111,9 @@ def read_structures(path: str | Path) -> list[Structure]:
 def write_extxyz(path: str | Path, rows: Iterable[tuple[Label, Mapping[str, Any]]]) -> None:
     """Write labels as extended XYZ: energy (eV), forces (eV/Å), stress (eV/Å³) and further properties of each frame.
 
+    Charges and atomic dipoles that a label has become columns, its dipole moment and polarizability entries of the
+    comment line, all under the names they have in the label, which end in the unit.
+
     Args:
         path: File to write; replaced if it exists.
         rows: Each label with what else belongs into its comment line (numbers, strings, booleans).
@@ -119,6 +127,11 @@ def write_extxyz(path: str | Path, rows: Iterable[tuple[Label, Mapping[str, Any]
         if evaluation.stress is not None:
             results["stress"] = full_3x3_to_voigt_6_stress(evaluation.stress)
         atoms.calc = SinglePointCalculator(atoms, **results)
+        known = evaluation.diagnostics
+        atoms.info.update({key: np.array(known[key]) for key in _OF_FRAME if key in known})
+        for key in _OF_ATOMS:
+            if key in known:
+                atoms.set_array(key, np.array(known[key], dtype=np.float64))
         frames.append(atoms)
     write(path, frames, format="extxyz")
 

@@ -41,7 +41,11 @@ SUFFIXES: Final = {
     "ang_fs": "Å/fs",
     "per_ang": "1/Å",
     "per_ps": "1/ps",
+    "ang3": "Å³",
+    "e": "e",
     "e_ang": "e·Å",
+    "per_cm": "1/cm",
+    "km_mol": "km/mol",
     "ha": "Ha",
     "s": "s",
     "mb": "MB",
@@ -66,6 +70,12 @@ _TABLE = (
     Quantity("time", (), "fs", "Simulated time: step times time step."),
     Quantity("temperature", (), "K", "2 K/(n k_B) with 3N − 3 degrees of freedom for a molecule without drift."),
     Quantity("dipole", ("3",), "e·Å", "Dipole moment about the center of nuclear charge; from − to +."),
+    Quantity("charges", ("atom",), "e", "Net charge of each atom, by a named scheme; they add up to the charge."),
+    Quantity("atomic_dipoles", ("atom", "3"), "e·Å", "Dipole moment of each atom's share about its nucleus."),
+    Quantity("polarizability", ("3", "3"), "Å³", "Polarizability volume ∂μ/∂F/4πε₀, static."),
+    Quantity("hessian", ("atom · 3", "atom · 3"), "eV/Å²", "∂²E/∂r∂r, x, y and z of the first atom first."),
+    Quantity("wavenumbers", ("mode",), "1/cm", "Harmonic wavenumbers ν/c, ascending; negative where imaginary."),
+    Quantity("ir_intensities", ("mode",), "km/mol", "Integrated absorption of each fundamental, double harmonic."),
 )
 
 QUANTITIES: Final = {quantity.name: quantity for quantity in _TABLE}

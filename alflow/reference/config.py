@@ -16,7 +16,7 @@ from alflow.errors import did_you_mean
 from alflow.reference.engines import AseConfig, CommitteeConfig, XtbConfig, make_ase, make_xtb
 from alflow.reference.functionals import find_functional
 from alflow.reference.limits import Limits
-from alflow.reference.pyscf import PyscfReference, SpinPolicy
+from alflow.reference.pyscf import Property, PyscfReference, SpinPolicy
 from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
 
 __all__ = [
@@ -72,6 +72,9 @@ class PyscfConfig(Limits):
             and says so, ``broken_symmetry`` takes the unrestricted solution below it, ``reject`` refuses the label.
         solvent_dielectric: Dielectric constant of a continuum around the molecule (C-PCM); nothing is empty space.
         smearing_ha: Width of a Fermi distribution of occupations, Ha; energies are then free energies.
+        properties: What is stored with each label besides energy, forces and dipole moment: any of ``hirshfeld``
+            (charges and atomic dipoles), ``iao`` and ``chelpg`` (charges), ``polarizability``. No part of the level of
+            theory: a label that exists already is not computed again to add one.
         max_cycles: Cycles of each rung of the convergence ladder.
 
     Examples:
@@ -95,6 +98,7 @@ class PyscfConfig(Limits):
     spin_policy: SpinPolicy = "flag"
     solvent_dielectric: Annotated[float, Field(gt=1)] | None = None
     smearing_ha: Annotated[float, Field(gt=0, le=0.1)] | None = None
+    properties: list[Property] = Field(default_factory=lambda: list[Property](["hirshfeld"]))
     max_cycles: Annotated[int, Field(ge=1)] = 50
 
     @field_validator("functional", "basis", "auxiliary_basis")
@@ -111,11 +115,18 @@ class PyscfConfig(Limits):
                 raise ValueError(f"expected symbols of elements, found {symbol!r}.{hint}")
         return {symbol: _plain(basis) for symbol, basis in sorted(given.items())}
 
+    @field_validator("properties")
+    @classmethod
+    def _each_once(cls, given: list[Property]) -> list[Property]:
+        return sorted(set(given))
+
     @model_validator(mode="after")
     def _method_makes_sense(self) -> PyscfConfig:
         find_functional(self.functional, self.dispersion)
         if self.auxiliary_basis is not None and not self.density_fitting:
             raise ValueError("auxiliary_basis needs density_fitting: true")
+        if self.smearing_ha is not None and "iao" in self.properties:
+            raise ValueError("with smearing_ha there are no occupied orbitals that iao could divide; leave one out")
         if self.smearing_ha is not None and self.spin_policy != "flag":
             raise ValueError(
                 "with smearing_ha there are no whole occupations whose stability spin_policy could judge; leave one out"
@@ -243,6 +254,7 @@ def make_reference(config: EngineConfig) -> Reference:
                 spin_policy=config.spin_policy,
                 solvent_dielectric=config.solvent_dielectric,
                 smearing_ha=config.smearing_ha,
+                properties=tuple(config.properties),
                 max_cycles=config.max_cycles,
                 memory_mb=int(0.75 * config.memory_limit_mb),
                 threads=config.threads,

@@ -28,13 +28,20 @@ def check_basis(reference: PyscfReference, symbols: Iterable[str]) -> None:
         symbols: Elements of the structures to come.
 
     Raises:
-        ConfigError: An unknown basis set, or an element it lacks.
+        ConfigError: An unknown basis set, an element it lacks, or a property these elements do not have.
     """
     by_basis: dict[str, list[str]] = {}
-    for symbol, basis in reference.basis_of(symbols).items():
+    by_element = reference.basis_of(symbols)
+    for symbol, basis in by_element.items():
         by_basis.setdefault(basis, []).append(symbol)
     for basis, elements in by_basis.items():
         _check_basis(basis, elements)
+    without_core = core_potentials(by_element)
+    if "iao" in reference.properties and without_core:
+        raise ConfigError(
+            f"IAO charges need all electrons, and {', '.join(without_core)} have a core potential in this basis;"
+            " take iao out of properties, or choose an all-electron basis."
+        )
 
 
 def core_potentials(basis: Mapping[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from alflow.domain import Level, Outcome, Structure
 from alflow.reference.functionals import Functional, find_functional
 
-__all__ = ["PROCEDURE", "PyscfReference", "SpinPolicy"]
+__all__ = ["PROCEDURE", "Property", "PyscfReference", "SpinPolicy"]
 
 PROCEDURE: Final = 2
 """Version of how a label is computed; part of the level, raised whenever a change alters the numbers."""
@@ -25,6 +25,9 @@ FINEST_GRID: Final = 9
 SpinPolicy = Literal["flag", "broken_symmetry", "reject"]
 """What becomes of a restricted singlet that would break its spin symmetry: kept with a flag, followed into the
 unrestricted solution below it, or refused."""
+
+Property = Literal["hirshfeld", "iao", "chelpg", "polarizability"]
+"""What can be computed beside energy, forces and dipole moment."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class PyscfReference:
         smearing_ha: Width of a Fermi distribution of occupations, Ha; energies are then free energies. None is whole
             occupations.
         max_cycles: Cycles of each rung of the ladder; no part of the level.
+        properties: What else is computed with each label; no part of the level, because it changes neither energy nor
+            forces.
         memory_mb: Memory PySCF plans for, MB (advice, not a limit); no part of the level.
         threads: Threads; no part of the level.
 
@@ -80,6 +85,7 @@ class PyscfReference:
     solvent_dielectric: float | None = None
     smearing_ha: float | None = None
     max_cycles: int = 50
+    properties: tuple[Property, ...] = ("hirshfeld",)
     memory_mb: int = 3000
     threads: int = 1
 

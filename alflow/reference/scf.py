@@ -19,15 +19,17 @@ from pyscf import dft, gto, lib, scf
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome, Structure
 from alflow.domain.structure import FloatArray
 from alflow.errors import ConfigError, InputError
+from alflow.reference.charges import density_on_grid
 from alflow.reference.check import check_molecule
 from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, climb, gradient_norm
 from alflow.reference.method import core_potentials, without_checkpoint
+from alflow.reference.observables import observe
 from alflow.reference.pyscf import PyscfReference
 from alflow.reference.quality import FORCE_PER_GRADIENT, SOFT_FORCE_PER_GRADIENT, defects, flags, grid_noise
 from alflow.reference.stability import Verdict, gap_gate_ev, settle, smallest_gap_ev
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
-__all__ = ["evaluate", "try_out"]
+__all__ = ["converge", "evaluate", "try_out"]
 
 TIGHTER: Final = 0.01
 """Tolerances of the second try, after a defect, relative to those of the first."""
@@ -107,6 +109,26 @@ def _gradient(reference: PyscfReference, mean_field: Any) -> FloatArray:
 
 def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     """One try: converge, settle, differentiate, look at the result."""
+    found = converge(reference, structure)
+    if isinstance(found, Failure):
+        return found
+    try:
+        return _finish(reference, structure, *found)
+    except (ArithmeticError, RuntimeError) as error:
+        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": found[2].rungs})
+
+
+def converge(reference: PyscfReference, structure: Structure) -> tuple[Any, float, Trace, Verdict] | Failure:
+    """Find the self-consistent field of a molecule, and test whether it is stable.
+
+    Args:
+        reference: The level of theory and its numerical limits.
+        structure: The molecule.
+
+    Returns:
+        The field, the norm of its orbital gradient, Ha, the way to it, and what was found of its stability; or the
+        failure.
+    """
     lib.num_threads(reference.threads)
     molecule = _molecule(reference, structure)
     mean_field, trace = _mean_field(reference, molecule), Trace()
@@ -132,10 +154,8 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     if verdict.external == "unstable" and reference.spin_policy == "reject":
         message = "The restricted singlet would break its spin symmetry, which this campaign's spin policy refuses."
         return Failure(FailureKind.REJECTED, message, {"scf_rungs": trace.rungs})
-    try:
-        return _finish(reference, structure, mean_field, norm, trace, verdict)
-    except (ArithmeticError, RuntimeError) as error:
-        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": trace.rungs})
+    mean_field.converged = True  # our own judgement; PySCF's derivatives refuse an unconverged field
+    return mean_field, norm, trace, verdict
 
 
 def _settled(reference: PyscfReference, mean_field: Any, trace: Trace) -> tuple[Any, Verdict]:
@@ -202,7 +222,6 @@ def _mean_field(reference: PyscfReference, molecule: Any, unrestricted: bool = F
 def _finish(
     reference: PyscfReference, structure: Structure, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
 ) -> Outcome:
-    mean_field.converged = True  # our own judgement; PySCF's gradient refuses an unconverged field
     forces = -_gradient(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
     # With fractional occupations the forces are the derivative of the free energy, not of the energy.
     hartree = mean_field.e_tot if reference.smearing_ha is None else mean_field.e_free
@@ -211,12 +230,18 @@ def _finish(
         return Failure(
             FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": trace.cycles}
         )
+    on_grid = density_on_grid(mean_field) if reference.is_dft else None
     found = _diagnostics(reference, mean_field, norm, trace, verdict)
+    if on_grid is not None:
+        grid, density = on_grid
+        found["n_electrons_on_grid"] = float(density @ grid.weights)
     found["net_force_ev_ang"] = float(np.abs(forces.sum(axis=0)).max())
     found["flags"] = flags(structure.multiplicity, found)
     charges = np.asarray(mean_field.mol.atom_charges(), dtype=np.float64)
     free = reference.solvent_dielectric is None
     found["defects"] = defects(structure.positions, forces, charges, found, free)
+    if not found["defects"]:
+        found |= observe(reference, mean_field, on_grid)
     return Evaluation(energy, forces, None, found)
 
 
@@ -245,22 +270,13 @@ def _diagnostics(
         "n_mo": int(np.asarray(mean_field.mo_energy).shape[-1]),
         "n_electrons": int(molecule.nelectron),
         "dipole_e_ang": dipole.tolist(),
+        "dipole_origin_ang": (center * ANG_PER_BOHR).tolist(),
         "threads": int(lib.num_threads()),
         "versions": _versions(reference),
     }
-    if reference.is_dft:
-        found["n_electrons_on_grid"] = _counted(mean_field)
     if reference.smearing_ha is not None:
         found["entropy_term_ev"] = float(mean_field.e_free - mean_field.e_tot) * EV_PER_HARTREE
     return found
-
-
-def _counted(mean_field: Any) -> float:
-    """Electrons found by integrating the density on the grid."""
-    density: FloatArray = np.asarray(mean_field.make_rdm1())
-    total = density if density.ndim == 2 else density.sum(axis=0)
-    rho = mean_field._numint.get_rho(mean_field.mol, total, mean_field.grids)
-    return float(rho @ mean_field.grids.weights)
 
 
 def _versions(reference: PyscfReference) -> dict[str, str]:

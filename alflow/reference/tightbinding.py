@@ -100,6 +100,7 @@ def _diagnostics(structure: Structure, result: Result, forces: Any) -> dict[str,
         center = structure.numbers @ structure.positions / structure.numbers.sum()
         dipole = np.asarray(result.get("dipole")) * ANG_PER_BOHR - structure.charge * center
         found["dipole_e_ang"] = dipole.tolist()
+        found["dipole_origin_ang"] = center.tolist()
     return found
 
 

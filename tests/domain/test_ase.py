@@ -73,6 +73,25 @@ def test_labels_written_as_extended_xyz_are_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(structures[0].positions, WATER.positions, atol=1e-7)
 
 
+def test_charges_and_dipoles_of_a_label_are_columns_and_entries_of_extended_xyz(tmp_path: Path) -> None:
+    found = {
+        "hirshfeld_charges_e": [-0.3, 0.1, 0.2],
+        "hirshfeld_dipoles_e_ang": [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9]],
+        "dipole_e_ang": [0.1, -0.2, 0.3],
+        "polarizability_ang3": [[1.0, 0.1, 0.2], [0.1, 1.5, 0.3], [0.2, 0.3, 2.0]],
+    }
+    label = Label(WATER, Level("toy", {}), Evaluation(-1.0, np.zeros((3, 3)), None, found))
+    plain = Label(WATER, Level("toy", {}), Evaluation(-1.0, np.zeros((3, 3))))
+    path = tmp_path / "labels.xyz"
+    write_extxyz(path, [(label, {}), (plain, {})])
+    first, second = read(path, index=":")
+    for key, value in found.items():
+        written = first.arrays[key] if key.startswith("hirshfeld") else first.info[key]
+        np.testing.assert_allclose(written, value, atol=1e-8)
+    assert not set(found) & (set(second.arrays) | set(second.info))
+    assert read_structures(path) == [WATER, WATER]
+
+
 def test_an_unreadable_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = tmp_path / "broken.xyz"
     path.write_text("not a number\n\n")
