@@ -167,7 +167,9 @@ def hessian(
         raise ConfigError(f"--step-ang {step_ang}: expected 0.0001 to 0.1 Å; 0.005 suits converged labels.")
     console = _room("campaign.hessian_console")
     found = console.hessian(structure, level, database, name, cores, step_ang, analytic)
-    if found is not None and output is not None:
+    if found is None:
+        raise typer.Exit(3)
+    if output is not None:
         console.save(found, output)
 
 

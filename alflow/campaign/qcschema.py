@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alflow.domain import Label
+from alflow.domain import Evaluation, Label, Structure
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 __all__ = ["to_qcschema"]
@@ -30,23 +30,15 @@ def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: The structure is periodic, which QCSchema cannot say.
 
     Examples:
-        >>> from alflow.domain import Evaluation, Level, Structure
+        >>> from alflow.domain import Level
         >>> pair = Structure.of("HH", [[0, 0, 0], [0, 0, 0.74]])
         >>> label = Label(pair, Level("morse", {"depth_ev": 4.5}), Evaluation(-4.5, np.zeros((2, 3))))
         >>> to_qcschema(label, {})["model"]
         {'method': 'morse', 'basis': None}
     """
-    structure, settings, told = label.structure, label.level.settings, label.evaluation.diagnostics
+    structure, settings = label.structure, label.level.settings
     if structure.is_periodic:
         raise ValueError(f"{structure.formula} is periodic; QCSchema knows molecules only.")
-    properties: dict[str, Any] = {
-        "return_energy": label.evaluation.energy / EV_PER_HARTREE,
-        "calcinfo_natom": len(structure),
-    }
-    if "n_ao" in told:
-        properties["calcinfo_nbasis"] = told["n_ao"]
-    if "dipole_e_ang" in told:
-        properties["scf_dipole_moment"] = (np.array(told["dipole_e_ang"]) / ANG_PER_BOHR).tolist()
     provenance = {"creator": "alflow", "routine": label.level.engine}
     versions = label.provenance.get("versions", {})
     if "alflow" in versions:
@@ -55,25 +47,42 @@ def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
         "schema_name": "qcschema_output",
         "schema_version": 1,
         "id": structure.id,
-        "molecule": {
-            "schema_name": "qcschema_molecule",
-            "schema_version": 2,
-            "symbols": list(structure.symbols),
-            "geometry": (structure.positions / ANG_PER_BOHR).ravel().tolist(),
-            "molecular_charge": structure.charge,
-            "molecular_multiplicity": structure.multiplicity,
-            "fix_com": True,
-            "fix_orientation": True,
-        },
+        "molecule": _molecule(structure),
         "driver": "gradient",
         "model": {
             "method": str(settings.get("functional") or settings.get("method") or label.level.engine),
             "basis": settings.get("basis"),
         },
         "keywords": {"engine": label.level.engine, **settings},
-        "properties": properties,
+        "properties": _properties(label.evaluation),
         "return_result": (-label.evaluation.forces / EV_ANG_PER_HARTREE_BOHR).ravel().tolist(),
         "success": True,
         "provenance": provenance,
-        "extras": {"diagnostics": dict(told), "level_id": label.level.id, **origin},
+        "extras": {"diagnostics": dict(label.evaluation.diagnostics), "level_id": label.level.id, **origin},
     }
+
+
+def _molecule(structure: Structure) -> dict[str, Any]:
+    return {
+        "schema_name": "qcschema_molecule",
+        "schema_version": 2,
+        "symbols": list(structure.symbols),
+        "geometry": (structure.positions / ANG_PER_BOHR).ravel().tolist(),
+        "molecular_charge": structure.charge,
+        "molecular_multiplicity": structure.multiplicity,
+        "fix_com": True,
+        "fix_orientation": True,
+    }
+
+
+def _properties(evaluation: Evaluation) -> dict[str, Any]:
+    told = evaluation.diagnostics
+    found: dict[str, Any] = {
+        "return_energy": evaluation.energy / EV_PER_HARTREE,
+        "calcinfo_natom": len(evaluation.forces),
+    }
+    if "n_ao" in told:
+        found["calcinfo_nbasis"] = told["n_ao"]
+    if "dipole_e_ang" in told:
+        found["scf_dipole_moment"] = (np.array(told["dipole_e_ang"]) / ANG_PER_BOHR).tolist()
+    return found
