@@ -16,7 +16,7 @@ from alflow.errors import did_you_mean
 from alflow.reference.engines import AseConfig, CommitteeConfig, XtbConfig, make_ase, make_xtb
 from alflow.reference.functionals import find_functional
 from alflow.reference.limits import Limits
-from alflow.reference.pyscf import Property, PyscfReference, SpinPolicy
+from alflow.reference.pyscf import Device, Property, PyscfReference, SpinPolicy
 from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
 
 __all__ = [
@@ -76,6 +76,8 @@ class PyscfConfig(Limits):
             (charges and atomic dipoles), ``iao`` and ``chelpg`` (charges), ``polarizability``. No part of the level of
             theory: a label that exists already is not computed again to add one.
         max_cycles: Cycles of each rung of the convergence ladder.
+        device: ``gpu`` leaves the first way to a converged field and the gradient to GPU4PySCF, which must be there; the
+            labels are the same.
 
     Examples:
         >>> PyscfConfig(functional="R2SCAN").resolved_grid_level
@@ -100,6 +102,7 @@ class PyscfConfig(Limits):
     smearing_ha: Annotated[float, Field(gt=0, le=0.1)] | None = None
     properties: list[Property] = Field(default_factory=lambda: list[Property](["hirshfeld"]))
     max_cycles: Annotated[int, Field(ge=1)] = 50
+    device: Device = "cpu"
 
     @field_validator("functional", "basis", "auxiliary_basis")
     @classmethod
@@ -256,6 +259,7 @@ def make_reference(config: EngineConfig) -> Reference:
                 smearing_ha=config.smearing_ha,
                 properties=tuple(config.properties),
                 max_cycles=config.max_cycles,
+                device=config.device,
                 memory_mb=int(0.75 * config.memory_limit_mb),
                 threads=config.threads,
             )

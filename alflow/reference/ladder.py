@@ -68,7 +68,9 @@ class Trace:
         self.rungs.append({"rung": name, "cycles": cycles, "gradient_norm_ha": norm})
 
 
-def climb(mean_field: Any, anew: Callable[[], Any] | None, cycles: int, trace: Trace) -> float:
+def climb(
+    mean_field: Any, anew: Callable[[], Any] | None, cycles: int, trace: Trace, start: FloatArray | None = None
+) -> float:
     """Converge a field.
 
     Args:
@@ -77,12 +79,13 @@ def climb(mean_field: Any, anew: Callable[[], Any] | None, cycles: int, trace: T
             leaves the third rung out.
         cycles: Most cycles of a rung.
         trace: Receives what happened.
+        start: Density to begin with; None begins cold.
 
     Returns:
         Norm of the orbital gradient of the orbitals it holds, Ha.
     """
     limit = ACCEPTED_GRADIENT * mean_field.conv_tol_grad
-    norm = _iterate(mean_field, None, cycles, 0.0, 0.0, trace, "diis")
+    norm = _iterate(mean_field, start, cycles, 0.0, 0.0, trace, "diis")
     if norm <= limit:
         return norm
     _iterate(mean_field, trace.density, cycles, SHIFT_HA, DAMPING, trace, "shifted-damped")

@@ -10,6 +10,7 @@ from alflow.errors import InputError, StructureError
 from alflow.reference.calculator import AseReference
 from alflow.reference.check import check_molecule, check_overlap
 from alflow.reference.config import EngineConfig, make_reference
+from alflow.reference.gpu import require_gpu
 from alflow.reference.pyscf import PyscfReference
 from alflow.reference.toy import MorseMolecule
 from alflow.reference.xtb import TbliteReference, require_tblite
@@ -40,6 +41,8 @@ def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> No
         except StructureError as error:
             raise StructureError(f"frame {number}: {error}" if len(found) > 1 else str(error)) from error
     if isinstance(reference, PyscfReference):
+        if reference.device == "gpu":
+            require_gpu()
         # PySCF is loaded only here: a toy campaign is checked without it.
         symbols = [symbol for structure in found for symbol in structure.symbols]
         import_module("alflow.reference.method").check_basis(reference, symbols)

@@ -30,6 +30,9 @@ Property = Literal["hirshfeld", "iao", "chelpg", "polarizability"]
 """What can be computed beside energy, forces and dipole moment."""
 
 
+Device = Literal["cpu", "gpu"]
+
+
 @dataclass(frozen=True)
 class PyscfReference:
     """Energy and exact gradient of a molecule from Hartree–Fock or density-functional theory.
@@ -58,6 +61,7 @@ class PyscfReference:
         max_cycles: Cycles of each rung of the ladder; no part of the level.
         properties: What else is computed with each label; no part of the level, because it changes neither energy nor
             forces.
+        device: ``"gpu"`` leaves the first way to a converged field and the gradient to GPU4PySCF; no part of the level.
         memory_mb: Memory PySCF plans for, MB (advice, not a limit); no part of the level.
         threads: Threads; no part of the level.
 
@@ -86,6 +90,7 @@ class PyscfReference:
     smearing_ha: float | None = None
     max_cycles: int = 50
     properties: tuple[Property, ...] = ("hirshfeld",)
+    device: Device = "cpu"
     memory_mb: int = 3000
     threads: int = 1
 

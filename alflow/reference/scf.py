@@ -21,6 +21,7 @@ from alflow.domain.structure import FloatArray
 from alflow.errors import ConfigError, InputError
 from alflow.reference.charges import density_on_grid
 from alflow.reference.check import check_molecule
+from alflow.reference.gpu import density_by_gpu, gradient_by_gpu
 from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, climb, gradient_norm
 from alflow.reference.method import core_potentials, without_checkpoint
 from alflow.reference.observables import observe
@@ -101,6 +102,8 @@ def try_out(reference: PyscfReference) -> None:
 
 def _gradient(reference: PyscfReference, mean_field: Any) -> FloatArray:
     """Exact derivative of the energy, Ha/Bohr, with the response of the grid."""
+    if reference.device == "gpu":
+        return gradient_by_gpu(mean_field, reference.is_dft)
     gradient = mean_field.nuc_grad_method()
     if reference.is_dft:
         gradient.grid_response = True
@@ -134,7 +137,8 @@ def converge(reference: PyscfReference, structure: Structure) -> tuple[Any, floa
     mean_field, trace = _mean_field(reference, molecule), Trace()
     try:
         anew = partial(_mean_field, reference, molecule) if reference.smearing_ha is None else None
-        norm = climb(mean_field, anew, reference.max_cycles, trace)
+        ahead = density_by_gpu(_mean_field(reference, molecule)) if reference.device == "gpu" else None
+        norm = climb(mean_field, anew, reference.max_cycles, trace, ahead)
         limit = ACCEPTED_GRADIENT * reference.gradient_tolerance_ha
         if norm <= limit:
             mean_field, verdict = _settled(reference, mean_field, trace)
