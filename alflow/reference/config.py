@@ -76,8 +76,8 @@ class PyscfConfig(Limits):
             (charges and atomic dipoles), ``iao`` and ``chelpg`` (charges), ``polarizability``. No part of the level of
             theory: a label that exists already is not computed again to add one.
         max_cycles: Cycles of each rung of the convergence ladder.
-        device: ``gpu`` leaves the first way to a converged field and the gradient to GPU4PySCF, which must be there; the
-            labels are the same.
+        device: ``gpu`` leaves the first way to a converged field and the gradient to GPU4PySCF, which must be there;
+            the labels are the same.
 
     Examples:
         >>> PyscfConfig(functional="R2SCAN").resolved_grid_level
