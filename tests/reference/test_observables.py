@@ -208,6 +208,13 @@ def test_properties_are_listed_once_in_one_order_and_are_no_part_of_the_level() 
     assert PyscfConfig().properties == ["hirshfeld"]
 
 
+def test_a_spot_check_computes_no_properties() -> None:
+    reference = PyscfReference(properties=("polarizability",))
+    assert reference.finer is not None
+    assert reference.finer.properties == reference.plain.properties == ()
+    assert reference.plain.level == reference.level
+
+
 def test_a_property_that_cannot_be_had_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match="no occupied orbitals that iao could divide"):
         PyscfConfig(properties=["iao"], smearing_ha=0.01)
