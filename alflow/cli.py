@@ -113,13 +113,13 @@ def why(
 @app.command()
 def export(
     database: Database,
-    output: Annotated[Path, typer.Argument(help="Extended XYZ file to write.", metavar="OUT.xyz")],
+    output: Annotated[Path, typer.Argument(help="File to write; .jsonl is QCSchema.", metavar="OUT.xyz")],
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the campaign; not needed if there is only one.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write the labels as extended XYZ that ASE reads back."""
+    """Write the labels as extended XYZ that ASE reads back, or as QCSchema, one a line, if the name ends in .jsonl."""
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists; choose another name or pass --overwrite.")
     count = _room("campaign.export").export_labels(database, name, output)

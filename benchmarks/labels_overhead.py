@@ -1,11 +1,12 @@
 """What a process of its own costs a label: run_label beside a bare PySCF loop that computes the same gradients.
 
-Usage: python benchmarks/labels_overhead.py [--quick] [--json FILE]
+Usage: python benchmarks/labels_overhead.py [--quick] [--case ethanol --labels 200] [--json FILE]
 
 Slightly displaced structures, each computed by both, on one core and one thread: 50 of water at HF/sto-3g, where a
 label is nearly nothing but overhead, and 20 of ethanol at PBE/def2-SVP, the default level. They take turns of five,
 because the next label gets the memory of the last one, unless there was time to give it back to the machine. The bare
-loop runs in one process that has loaded PySCF and computed a first gradient. ``--quick`` computes half of them.
+loop runs in one process that has loaded PySCF and computed a first gradient. ``--quick`` computes half of them. The
+memory is the largest of a label's process, in the median of the first and of the last fifth of the labels.
 """
 
 from __future__ import annotations
@@ -42,13 +43,17 @@ def main() -> None:
     apply_settings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="half of the structures")
+    parser.add_argument("--case", choices=list(CASES), help="only this molecule")
+    parser.add_argument("--labels", type=int, metavar="N", help="number of structures of each molecule")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     given = parser.parse_args()
     record: dict[str, Any] = {"benchmark": "labels_overhead", "machine": machine()}
     print("molecule  labels  bare   label  overhead  bare CPU  label CPU  first label   (medians, ms)")
     for name, (reference, n) in CASES.items():
-        start = read_structures(WORKFLOWS / f"{name}.xyz")[0]
-        record[name] = told(name, compare(reference, rattle(start, n // (2 if given.quick else 1), seed=1)))
+        if given.case in (None, name):
+            start = read_structures(WORKFLOWS / f"{name}.xyz")[0]
+            count = given.labels or n // (2 if given.quick else 1)
+            record[name] = told(name, compare(reference, rattle(start, count, seed=1)))
     write(record, given.json)
 
 
@@ -61,26 +66,31 @@ def compare(reference: PyscfReference, structures: Sequence[Structure]) -> dict[
             turn = structures[start : start + TURN]
             bare += [bare_gradient(reference, structure) for structure in turn]
             labels += [label(reference, structure, Path(folder)) for structure in turn]
+    fifth = max(1, len(labels) // 5)
     for (energy, *_), (same, *_) in zip([warm, *bare], [first, *labels], strict=True):
         assert abs(energy - same) < 1e-6  # the same work: both are converged far better than this
     return {
         "labels": len(labels),
         "bare_ms": statistics.median(wall for _, wall, _ in bare),
-        "label_ms": statistics.median(wall for _, wall, _ in labels),
+        "label_ms": statistics.median(wall for _, wall, *_ in labels),
         "overhead_ms": statistics.median(ours[1] - alone[1] for ours, alone in zip(labels, bare, strict=True)),
+        "ratio_of_pairs": statistics.median(ours[1] / alone[1] for ours, alone in zip(labels, bare, strict=True)),
         "bare_cpu_ms": statistics.median(cpu for _, _, cpu in bare),
-        "label_cpu_ms": statistics.median(cpu for _, _, cpu in labels),
+        "label_cpu_ms": statistics.median(cpu for _, _, cpu, _ in labels),
+        "memory_first_mb": statistics.median(memory for *_, memory in labels[:fifth]),
+        "memory_last_mb": statistics.median(memory for *_, memory in labels[-fifth:]),
         "first_label_ms": first[1],
     }
 
 
-def label(reference: PyscfReference, structure: Structure, spool: Path) -> tuple[float, float, float]:
-    """Energy, eV, wall time and the processor time of the label's own process, ms."""
+def label(reference: PyscfReference, structure: Structure, spool: Path) -> tuple[float, float, float, float]:
+    """Energy, eV, wall time and the processor time of the label's own process, ms, and its memory, MB."""
     began = time.perf_counter()
     result = run_label(LabelRequest(reference, structure, "label", spool))
     wall = time.perf_counter() - began
     assert isinstance(result.outcome, Evaluation), result.outcome
-    return result.outcome.energy, 1e3 * wall, 1e3 * result.provenance["cpu_s"]
+    spent = result.provenance
+    return result.outcome.energy, 1e3 * wall, 1e3 * spent["cpu_s"], spent["peak_memory_mb"]
 
 
 def bare_gradient(reference: PyscfReference, structure: Structure) -> tuple[float, float, float]:
@@ -111,7 +121,8 @@ def told(name: str, found: dict[str, float]) -> dict[str, float]:
     print(
         f"{name:9} {found['labels']:6} {found['bare_ms']:5.0f} {found['label_ms']:7.0f} {found['overhead_ms']:9.1f} "
         f"{found['bare_cpu_ms']:9.0f} {found['label_cpu_ms']:10.0f} {found['first_label_ms']:12.0f}"
-        f"   {ratio:.3f} times the bare loop",
+        f"   {ratio:.3f} times the bare loop, {found['ratio_of_pairs']:.3f} in the median of pairs;"
+        f" memory {found['memory_first_mb']:.0f}, in the end {found['memory_last_mb']:.0f} MB",
         flush=True,
     )
     return found

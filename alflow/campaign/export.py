@@ -1,4 +1,4 @@
-"""The data set as extended XYZ."""
+"""The data set as extended XYZ, or as lines of QCSchema."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alflow.campaign.qcschema import to_qcschema
 from alflow.campaign.site import split_of
 from alflow.domain import Label
 from alflow.domain.ase import write_extxyz
@@ -23,14 +24,14 @@ def export_labels(database: str, name: str | None, output: Path) -> int:
     Args:
         database: File or URL.
         name: Name of the campaign; may be left out when there is only one.
-        output: Extended XYZ file to write.
+        output: File to write: QCSchema, one label a line, if its name ends in ``.jsonl``; else extended XYZ.
 
     Returns:
         How many were written.
 
     Raises:
         StoreError: No such database or campaign.
-        ConfigError: There are no labels yet, or the file cannot be written.
+        ConfigError: There are no labels yet, the file cannot be written, or it cannot hold cells.
     """
     with Store.open(database, read_only=True) as store:
         campaign = store.campaign(name)
@@ -41,10 +42,16 @@ def export_labels(database: str, name: str | None, output: Path) -> int:
         raise ConfigError(f"{output} is the database itself; choose another file for the export.")
     draft = output.with_name(f".{output.name}.part")
     try:
-        write_extxyz(draft, rows)
+        if output.suffix == ".jsonl":
+            lines = [canonical_json(to_qcschema(label, info)) + "\n" for label, info in rows]
+            draft.write_text("".join(lines), encoding="utf-8")
+        else:
+            write_extxyz(draft, rows)
         draft.replace(output)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}.") from None
+    except ValueError as error:
+        raise ConfigError(f"{output}: {error} Export to extended XYZ.") from None
     return len(rows)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +14,9 @@ from alflow.campaign.summary import summarize
 from alflow.store import FrameStory, Store
 
 __all__ = ["show_status", "show_story", "story_lines"]
+
+NEGLIGIBLE: Final = 0.005
+"""An excursion that rounding alone may cause, or that nobody would care for."""
 
 
 def show_status(console: Console, database: str, name: str | None = None) -> None:
@@ -90,6 +95,6 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
 
 def told_extrapolation(excursion: float) -> str:
     """Say how far a frame lies outside of what its committee was trained on."""
-    if excursion <= 0.0:
+    if excursion < NEGLIGIBLE:
         return "inside the range of what the committee was trained on"
     return f"outside of what the committee was trained on, by {excursion:.2g} times its range"

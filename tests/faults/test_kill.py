@@ -153,11 +153,13 @@ class Assassin:
     def _kill_worker(self, kind: str) -> bool:
         """Kill a worker that works on a task of a kind, and still does once it is halted and all messages are read."""
         client = Client.current()
-        for address, keys in client.processing().items():
-            if any(key.startswith(kind) for key in keys):
-                (pid,) = client.run(os.getpid, workers=[address]).values()
-                return kill_if(psutil.Process(pid), lambda: set(keys) <= set(client.processing().get(address, ())))
-        return False
+        at_work = {key: address for address, keys in client.processing().items() for key in keys}
+        task = next((key for key in at_work if key.startswith(kind)), None)
+        if task is None:
+            return False
+        address = at_work[task]
+        (pid,) = client.run(os.getpid, workers=[address]).values()
+        return kill_if(psutil.Process(pid), lambda: task in client.processing().get(address, ()))
 
 
 def kill_if(victim: psutil.Process, still: Callable[[], bool]) -> bool:

@@ -6,6 +6,7 @@ pre-empts nothing; a lost worker costs exactly the task it was running, and its 
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
@@ -69,6 +70,9 @@ class DaskExecutor:
         # allocator and an OpenMP runtime read them. They are put back when the workers are gone.
         self._environment = {name: os.environ.get(name) for name in _environment(threads)}
         os.environ.update(_environment(threads))
+        # Dask reads the level of its log when it is imported, long before: a worker slow to end is no user's concern.
+        self._log_level = logging.getLogger("distributed").level
+        logging.getLogger("distributed").setLevel(logging.ERROR)
         settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": _environment(threads)}
         self._settings = dask.config.set(settings)
         try:
@@ -153,6 +157,7 @@ class DaskExecutor:
     def _restore(self) -> None:
         """Put back Dask's settings and the environment."""
         self._settings.__exit__(None, None, None)
+        logging.getLogger("distributed").setLevel(self._log_level)
         for name, value in self._environment.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -1,0 +1,79 @@
+"""A label as QCSchema, the JSON that quantum-chemistry programs exchange (schema ``qcschema_output``, version 1).
+
+Energies are in Hartree, lengths in Bohr, the result is the gradient: the forces with the other sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alflow.domain import Label
+from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
+
+__all__ = ["to_qcschema"]
+
+
+def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a label of a molecule as QCSchema.
+
+    Args:
+        label: The label.
+        origin: What else is known of it, as JSON values; it stands in ``extras``.
+
+    Returns:
+        JSON values of a ``qcschema_output``. What the level says beyond method and basis is in ``keywords``.
+
+    Raises:
+        ValueError: The structure is periodic, which QCSchema cannot say.
+
+    Examples:
+        >>> from alflow.domain import Evaluation, Level, Structure
+        >>> pair = Structure.of("HH", [[0, 0, 0], [0, 0, 0.74]])
+        >>> label = Label(pair, Level("morse", {"depth_ev": 4.5}), Evaluation(-4.5, np.zeros((2, 3))))
+        >>> to_qcschema(label, {})["model"]
+        {'method': 'morse', 'basis': None}
+    """
+    structure, settings, told = label.structure, label.level.settings, label.evaluation.diagnostics
+    if structure.is_periodic:
+        raise ValueError(f"{structure.formula} is periodic; QCSchema knows molecules only.")
+    properties: dict[str, Any] = {
+        "return_energy": label.evaluation.energy / EV_PER_HARTREE,
+        "calcinfo_natom": len(structure),
+    }
+    if "n_ao" in told:
+        properties["calcinfo_nbasis"] = told["n_ao"]
+    if "dipole_e_ang" in told:
+        properties["scf_dipole_moment"] = (np.array(told["dipole_e_ang"]) / ANG_PER_BOHR).tolist()
+    provenance = {"creator": "alflow", "routine": label.level.engine}
+    versions = label.provenance.get("versions", {})
+    if "alflow" in versions:
+        provenance["version"] = str(versions["alflow"])
+    return {
+        "schema_name": "qcschema_output",
+        "schema_version": 1,
+        "id": structure.id,
+        "molecule": {
+            "schema_name": "qcschema_molecule",
+            "schema_version": 2,
+            "symbols": list(structure.symbols),
+            "geometry": (structure.positions / ANG_PER_BOHR).ravel().tolist(),
+            "molecular_charge": structure.charge,
+            "molecular_multiplicity": structure.multiplicity,
+            "fix_com": True,
+            "fix_orientation": True,
+        },
+        "driver": "gradient",
+        "model": {
+            "method": str(settings.get("functional") or settings.get("method") or label.level.engine),
+            "basis": settings.get("basis"),
+        },
+        "keywords": {"engine": label.level.engine, **settings},
+        "properties": properties,
+        "return_result": (-label.evaluation.forces / EV_ANG_PER_HARTREE_BOHR).ravel().tolist(),
+        "success": True,
+        "provenance": provenance,
+        "extras": {"diagnostics": dict(told), "level_id": label.level.id, **origin},
+    }

@@ -1,0 +1,49 @@
+"""Labels as QCSchema, read by qcelemental's own models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qcelemental.models import AtomicResult
+
+from alflow.campaign.executors import InlineExecutor
+from alflow.campaign.export import export_labels
+from alflow.campaign.labelling import label_structures
+from alflow.domain import Evaluation, Structure
+from alflow.errors import ConfigError
+from alflow.reference import LennardJones, PyscfReference
+from alflow.reference.config import Limits
+
+HYDROXYL = Structure.of("OH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.97]], charge=-1)
+BOHR_PER_ANG = 1.0 / 0.529177210544
+HARTREE_EV = 27.211386245981
+
+
+def test_a_pyscf_label_is_a_valid_result_with_the_gradient_in_atomic_units(tmp_path: Path) -> None:
+    reference, database = PyscfReference(functional="hf", basis="sto-3g"), str(tmp_path / "labels.db")
+    label_structures([HYDROXYL], reference, Limits(), database, "labels", 1, InlineExecutor)
+    assert export_labels(database, None, tmp_path / "out.jsonl") == 1
+    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+    result = AtomicResult.parse_obj(json.loads(line))
+    expected = reference.evaluate(HYDROXYL)
+    assert isinstance(expected, Evaluation)
+    np.testing.assert_allclose(result.molecule.geometry, HYDROXYL.positions * BOHR_PER_ANG, atol=1e-10)
+    assert (result.molecule.molecular_charge, result.molecule.molecular_multiplicity) == (-1, 1)
+    assert (result.model.method, result.model.basis) == ("hf", "sto-3g")
+    assert result.properties.return_energy == pytest.approx(expected.energy / HARTREE_EV, abs=1e-10)
+    np.testing.assert_allclose(result.return_result, -expected.forces / (HARTREE_EV * BOHR_PER_ANG), atol=1e-10)
+    dipole = np.array(expected.diagnostics["dipole_e_ang"]) * BOHR_PER_ANG
+    np.testing.assert_allclose(result.properties.scf_dipole_moment, dipole, atol=1e-10)
+    assert result.extras["level_id"] == reference.level.id
+
+
+def test_a_cell_cannot_be_said(tmp_path: Path) -> None:
+    cell = Structure.of(["Ar"], [[0, 0, 0]], cell=np.eye(3) * 5.0, pbc=True)
+    database = str(tmp_path / "labels.db")
+    label_structures([cell], LennardJones(cutoff_ang=5.0), Limits(), database, "labels", 1, InlineExecutor)
+    with pytest.raises(ConfigError, match=r"Ar is periodic; QCSchema .* Export to extended XYZ"):
+        export_labels(database, None, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
