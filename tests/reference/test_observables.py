@@ -107,6 +107,15 @@ def test_chelpg_charges_of_water_are_the_published_ones() -> None:
     assert charges.sum() == pytest.approx(0.0, abs=1e-12)
 
 
+def test_cartesian_functions_have_chelpg_charges_too() -> None:
+    both = [
+        evaluation(replace(QUICK, basis="6-31g*", cartesian=cartesian, properties=("chelpg",)), WATER).diagnostics
+        for cartesian in (False, True)
+    ]
+    spherical, cartesian = (np.array(found["chelpg_charges_e"]) for found in both)
+    assert cartesian == pytest.approx(spherical, abs=0.01)  # one more s function on oxygen
+
+
 def test_points_of_the_fit_lie_around_the_molecule_and_not_within() -> None:
     points = fitting_points(WATER.numbers.astype(float), WATER.positions / ANG_PER_BOHR) * ANG_PER_BOHR
     lengths = np.linalg.norm(points[:, None] - WATER.positions, axis=2)
