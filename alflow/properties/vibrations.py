@@ -64,7 +64,7 @@ def vibrations(
     """Find the normal modes of a molecule.
 
     The intensity of a mode is N_A/(12 ε₀ c²) |∂μ/∂Qₘ|², with ∂μ/∂Qₘ = Σ_k (W eₘ)_k ∂μ/∂r_k (double harmonic
-    approximation; Wilson, Decius and Cross, section 7-6).
+    approximation; Wilson, Decius and Cross, chapter 7).
 
     Args:
         hessian: Second derivatives, eV/Å², shape (3 · atom, 3 · atom).

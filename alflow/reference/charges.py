@@ -22,7 +22,7 @@ from alflow.errors import InputError
 from alflow.reference.method import core_potentials, without_checkpoint
 from alflow.units import ANG_PER_BOHR
 
-__all__ = ["GRID_OF_HARTREE_FOCK", "density_on_grid", "hirshfeld", "iao_charges"]
+__all__ = ["GRID_OF_HARTREE_FOCK", "density_on_grid", "hirshfeld", "iao_charges", "total_density"]
 
 GRID_OF_HARTREE_FOCK: Final = 2
 """Size of the grid made for a field that has none, in PySCF's numbering; for ethanol as good as 3, and cheaper."""
@@ -48,7 +48,7 @@ def density_on_grid(mean_field: Any) -> tuple[Any, FloatArray]:
         grid.level = GRID_OF_HARTREE_FOCK
         grid.build()
     numbers = getattr(mean_field, "_numint", None) or dft.numint.NumInt()
-    rho = numbers.get_rho(mean_field.mol, _density_matrix(mean_field), grid)
+    rho = numbers.get_rho(mean_field.mol, total_density(mean_field), grid)
     return grid, np.asarray(rho, dtype=np.float64)
 
 
@@ -62,7 +62,7 @@ def hirshfeld(
 
         qₐ = Zₐ − ∫ wₐ ρ dr,    μₐ = −∫ wₐ ρ (r − Rₐ) dr,    Σₐ qₐ Rₐ + μₐ = μ
 
-    with the charge Zₐ the electrons see. (F. L. Hirshfeld, Theor. Chim. Acta 44, 129 (1977), equations 2 to 6.)
+    with the charge Zₐ the electrons see. (F. L. Hirshfeld, Theor. Chim. Acta 44, 129 (1977).)
 
     Args:
         mean_field: A converged field.
@@ -97,7 +97,7 @@ def iao_charges(mean_field: Any) -> FloatArray:
 
     The occupied orbitals are expanded exactly in a minimal set of polarized atomic orbitals, and electrons are counted
     there: qₐ = Zₐ − Σᵢ nᵢ Σ_{ρ∈A} |⟨ρ|i⟩|². Nearly independent of the basis set. (G. Knizia, J. Chem. Theory Comput.
-    9, 4834 (2013), equations 1 to 4; symmetric orthogonalization; spins apart.)
+    9, 4834 (2013); symmetric orthogonalization; spins apart.)
 
     Args:
         mean_field: A converged field with whole occupations, and all electrons.
@@ -159,7 +159,7 @@ def _free_atom(symbol: str, basis: str) -> tuple[FloatArray, FloatArray]:
     return roots, np.log(np.maximum(values**2 @ occupations[held], 1e-300))
 
 
-def _density_matrix(mean_field: Any) -> FloatArray:
-    """Of both spins together."""
+def total_density(mean_field: Any) -> FloatArray:
+    """The density matrix of a field, both spins together, shape (function, function)."""
     density: FloatArray = np.asarray(mean_field.make_rdm1())
     return density if density.ndim == 2 else density.sum(axis=0)

@@ -95,5 +95,6 @@ def _electronic_potential(molecule: Any, density: FloatArray, points: FloatArray
     found = []
     for start in range(0, len(points), block):
         charges = gto.fakemol_for_charges(points[start : start + block])
+        charges.cart = molecule.cart  # an s function is the same either way, but PySCF does not mix
         found.append(packed @ df.incore.aux_e2(molecule, charges, aosym="s2ij"))
     return np.concatenate(found)

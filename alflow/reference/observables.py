@@ -12,7 +12,7 @@ import numpy as np
 
 from alflow.domain.structure import FloatArray
 from alflow.errors import InputError
-from alflow.reference.charges import density_on_grid, hirshfeld, iao_charges
+from alflow.reference.charges import density_on_grid, hirshfeld, iao_charges, total_density
 from alflow.reference.chelpg import chelpg_charges
 from alflow.reference.polarizability import polarizability
 from alflow.reference.pyscf import PyscfReference
@@ -37,7 +37,7 @@ def observe(reference: PyscfReference, mean_field: Any, on_grid: tuple[Any, Floa
     recipes: dict[str, Callable[[], Mapping[str, FloatArray]]] = {
         "hirshfeld": lambda: _hirshfeld(reference, mean_field, on_grid or density_on_grid(mean_field)),
         "iao": lambda: {"iao_charges_e": iao_charges(mean_field)},
-        "chelpg": lambda: {"chelpg_charges_e": chelpg_charges(mean_field, _total(mean_field))},
+        "chelpg": lambda: {"chelpg_charges_e": chelpg_charges(mean_field, total_density(mean_field))},
         "polarizability": lambda: {"polarizability_ang3": polarizability(mean_field, np.array(mean_field.make_rdm1()))},
     }
     found: dict[str, Any] = {}
@@ -58,8 +58,3 @@ def _hirshfeld(reference: PyscfReference, mean_field: Any, on_grid: tuple[Any, F
     basis = reference.basis_of(molecule.atom_pure_symbol(atom) for atom in range(molecule.natm))
     charges, dipoles = hirshfeld(mean_field, basis, *on_grid)
     return {"hirshfeld_charges_e": charges, "hirshfeld_dipoles_e_ang": dipoles}
-
-
-def _total(mean_field: Any) -> FloatArray:
-    density: FloatArray = np.asarray(mean_field.make_rdm1())
-    return density if density.ndim == 2 else density.sum(axis=0)

@@ -155,7 +155,12 @@ class PyscfReference:
     def finer(self) -> PyscfReference | None:
         """The same with a grid two sizes finer; None for Hartree–Fock or where there is no finer one."""
         finer = min(self.grid_level + 2, FINEST_GRID)
-        return replace(self, grid_level=finer, properties=()) if self.is_dft and finer > self.grid_level else None
+        return replace(self.plain, grid_level=finer) if self.is_dft and finer > self.grid_level else None
+
+    @property
+    def plain(self) -> PyscfReference:
+        """The same without properties, for checks that look at energy and forces only."""
+        return replace(self, properties=())
 
     def size(self, structure: Structure) -> int:
         """Number of basis functions of a structure, by which the cost of a label is foretold. Loads PySCF."""

@@ -41,7 +41,8 @@ def spot_check(reference: Reference, structure: Structure, evaluation: Evaluatio
     """Look at a label again: two energies along its forces, and a finer integration grid if there is one.
 
     Args:
-        reference: What made it. An attribute ``finer`` (optional) is the same reference with a finer grid, or None.
+        reference: What made it. An attribute ``finer`` (optional) is the same reference with a finer grid, or None; an
+            attribute ``plain`` (optional) is the same without further properties.
         structure: What was computed.
         evaluation: The label.
 
@@ -53,7 +54,7 @@ def spot_check(reference: Reference, structure: Structure, evaluation: Evaluatio
     noise = float(evaluation.diagnostics.get("force_noise_ev_ang", UNSTATED_NOISE_EV_ANG))
     found: dict[str, Any] = {}
     if norm > 0.0:
-        slope = _slope(reference, structure, evaluation.forces / norm)
+        slope = _slope(getattr(reference, "plain", reference), structure, evaluation.forces / norm)
         if isinstance(slope, Failure):
             found["displaced"] = f"{slope.kind}: {slope.message}"
         else:

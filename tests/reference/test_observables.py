@@ -107,6 +107,15 @@ def test_chelpg_charges_of_water_are_the_published_ones() -> None:
     assert charges.sum() == pytest.approx(0.0, abs=1e-12)
 
 
+def test_cartesian_functions_have_chelpg_charges_too() -> None:
+    both = [
+        evaluation(replace(QUICK, basis="6-31g*", cartesian=cartesian, properties=("chelpg",)), WATER).diagnostics
+        for cartesian in (False, True)
+    ]
+    spherical, cartesian = (np.array(found["chelpg_charges_e"]) for found in both)
+    assert cartesian == pytest.approx(spherical, abs=0.01)  # one more s function on oxygen
+
+
 def test_points_of_the_fit_lie_around_the_molecule_and_not_within() -> None:
     points = fitting_points(WATER.numbers.astype(float), WATER.positions / ANG_PER_BOHR) * ANG_PER_BOHR
     lengths = np.linalg.norm(points[:, None] - WATER.positions, axis=2)
@@ -206,6 +215,13 @@ def test_properties_are_listed_once_in_one_order_and_are_no_part_of_the_level() 
     assert config.properties == ["chelpg", "polarizability"]
     assert make_reference(config).level == make_reference(PyscfConfig(properties=[])).level
     assert PyscfConfig().properties == ["hirshfeld"]
+
+
+def test_a_spot_check_computes_no_properties() -> None:
+    reference = PyscfReference(properties=("polarizability",))
+    assert reference.finer is not None
+    assert reference.finer.properties == reference.plain.properties == ()
+    assert reference.plain.level == reference.level
 
 
 def test_a_property_that_cannot_be_had_is_refused_before_anything_runs() -> None:
