@@ -10,6 +10,7 @@ from alflow.errors import InputError
 from alflow.reference.calculator import AseReference
 from alflow.reference.check import check_molecule, check_overlap
 from alflow.reference.config import EngineConfig, make_reference
+from alflow.reference.periodic import PyscfPeriodicReference, require_dftd3
 from alflow.reference.pyscf import PyscfReference
 from alflow.reference.toy import MorseMolecule
 from alflow.reference.xtb import TbliteReference, require_tblite
@@ -34,9 +35,14 @@ def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> No
     reference = make_reference(config)
     if isinstance(reference, TbliteReference):
         require_tblite()
+    if isinstance(reference, PyscfPeriodicReference) and reference.dispersion is not None:
+        require_dftd3()
     for structure in found:
         if isinstance(reference, PyscfReference):
             check_molecule(structure)
+            continue
+        if isinstance(reference, PyscfPeriodicReference):
+            import_module("alflow.reference.crystal").check_crystal(reference, structure)
             continue
         check_overlap(structure)
         if isinstance(reference, MorseMolecule | AseReference):
