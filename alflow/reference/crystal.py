@@ -214,17 +214,14 @@ def _finish(
         gradient = _full_gradient(reference, mean_field, closed)
     energy = float(hartree) * EV_PER_HARTREE
     forces: FloatArray = -np.asarray(gradient.kernel()) * EV_ANG_PER_HARTREE_BOHR
-    stress = None
-    if reference.stress:
-        whole = _full_gradient(reference, mean_field, closed) if reference.is_multigrid else gradient
-        whole.base._numint.forget()
-        stress = np.asarray(whole.get_stress()) * EV_PER_HARTREE / ANG_PER_BOHR**3
-        stress = 0.5 * (stress + stress.T)
-    if not (np.isfinite(energy) and np.isfinite(forces).all() and (stress is None or np.isfinite(stress).all())):
-        return Failure(FailureKind.NON_FINITE, f"Energy {energy} eV, a force or the stress is not finite.")
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        return Failure(FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.")
     defect = _judge(reference, found, forces)
     if defect is not None:
         return Failure(FailureKind.REJECTED, defect, found)
+    stress = _stress(reference, mean_field, closed) if reference.stress else None
+    if stress is not None and not np.isfinite(stress).all():
+        return Failure(FailureKind.NON_FINITE, "The stress is not finite.")
     if reference.dispersion is not None:
         added = import_module("alflow.reference.dispersion").d3bj(reference.functional, structure)
         energy, forces = energy + added.energy, forces + added.forces
@@ -232,6 +229,14 @@ def _finish(
         found["dispersion_ev"] = added.energy
         found["versions"]["dftd3"] = added.version
     return Evaluation(energy, forces, stress, found)
+
+
+def _stress(reference: PyscfPeriodicReference, mean_field: Any, closed: bool) -> FloatArray:
+    whole = _full_gradient(reference, mean_field, closed)
+    whole.base._numint.forget()
+    stress = np.asarray(whole.get_stress()) * EV_PER_HARTREE / ANG_PER_BOHR**3
+    symmetric: FloatArray = 0.5 * (stress + stress.T)
+    return symmetric
 
 
 def _full_gradient(reference: PyscfPeriodicReference, mean_field: Any, closed: bool) -> Any:

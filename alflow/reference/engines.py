@@ -41,7 +41,7 @@ class PyscfPeriodicConfig(Limits):
         route: ``multigrid`` (Γ point only) or ``fft``; nothing takes the first for one k-point. They agree within the
             noise at the default ``precision``, but are levels of their own.
         ke_cutoff_ha: Kinetic energy of the finest waves of the grid, Ha: 80 does for silicon; first-row elements need
-            several times as much, see docs/labels.md.
+            several times as much, see docs/references.md.
         precision: Largest error of lattice sums and of what multigrid leaves out, PySCF's own unit.
         smearing_ha: Width of a Fermi distribution of occupations, Ha, for metals and small gaps; energies are then free
             energies, whose derivatives forces and stress are.

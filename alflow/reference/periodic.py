@@ -66,7 +66,7 @@ class PyscfPeriodicReference:
 
     Restricted for multiplicity 1, unrestricted for others (unpaired electrons of one cell). Every evaluation starts
     cold. The grid follows the cell at a fixed cutoff: when a cell is strained it changes in steps, over which the
-    energy jumps a little (docs/labels.md); the stress is the derivative between the steps.
+    energy jumps a little (docs/references.md); the stress is the derivative between the steps.
 
     Pseudopotentials: Goedecker, Teter and Hutter, Phys. Rev. B 54, 1703 (1996); basis sets MOLOPT: VandeVondele and
     Hutter, J. Chem. Phys. 127, 114105 (2007).
@@ -155,7 +155,7 @@ class PyscfPeriodicReference:
             "precision": self.precision,
             "smearing_ha": self.smearing_ha,
             "smearing": None if self.smearing_ha is None else "fermi",
-            "dispersion": None if self.dispersion is None else {self.dispersion: "two-body"},
+            "dispersion": None if self.dispersion is None else {self.dispersion: "two-body", "cutoff_bohr": 95.0},
             "stress": self.stress,
             "spin": "restricted-singlets",
             "initial_guess": "minao",

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.units import Bohr
+from dftd3.ase import DFTD3
 from pydantic import ValidationError
 
 from alflow.domain import Failure, FailureKind, Structure
@@ -25,6 +27,7 @@ from alflow.reference import (
     make_reference,
     run_label,
 )
+from alflow.reference.dispersion import NEIGHBORS_BOHR, PAIRS_BOHR, d3bj
 from tests.reference.differences import evaluation, slope, strained
 
 # Derivatives are exact on any grid; this one is coarse, to be quick.
@@ -128,12 +131,10 @@ def test_the_multigrid_route_is_as_exact_as_its_precision_and_agrees_with_the_ot
 
 
 def test_dispersion_is_that_of_dftd3_in_all_three_directions() -> None:
-    from dftd3.ase import DFTD3
-
-    from alflow.reference.dispersion import d3bj
-
     atoms = to_atoms(CRYSTAL)
-    atoms.calc = DFTD3(method="PBE", damping="d3bj")
+    atoms.calc = DFTD3(
+        method="PBE", damping="d3bj", realspace_cutoff={"disp2": PAIRS_BOHR * Bohr, "cn": NEIGHBORS_BOHR * Bohr}
+    )
     found = d3bj("pbe", CRYSTAL)
     assert found.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
     np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-6)
@@ -141,14 +142,12 @@ def test_dispersion_is_that_of_dftd3_in_all_three_directions() -> None:
 
 
 def test_dispersion_has_forces_and_stress_of_its_own_energy() -> None:
-    from alflow.reference.dispersion import d3bj
-
     found, volume = d3bj("pbe", CRYSTAL), abs(float(np.linalg.det(CRYSTAL.cell)))
     push = np.zeros((2, 3))
     push[1, 2] = 1.0
-    force = -slope(lambda x: d3bj("pbe", CRYSTAL.with_positions(CRYSTAL.positions + x * push)).energy, 1e-6)
-    # Tiny steps: pairs beyond 60 Bohr are left out abruptly, and larger ones bring some in.
-    assert found.forces[1, 2] == pytest.approx(force, abs=1e-6)
+    force = -slope(lambda x: d3bj("pbe", CRYSTAL.with_positions(CRYSTAL.positions + x * push)).energy, 1e-2)
+    # Pairs beyond 95 Bohr are left out abruptly, which differences see.
+    assert found.forces[1, 2] == pytest.approx(force, abs=1e-5)
     for place in ((0, 0), (1, 2)):
 
         def energy(size: float, place: tuple[int, int] = place) -> float:
@@ -156,15 +155,13 @@ def test_dispersion_has_forces_and_stress_of_its_own_energy() -> None:
             deformation[place] += size
             return d3bj("pbe", strained(CRYSTAL, deformation)).energy
 
-        assert found.stress[place] == pytest.approx(slope(energy, 1e-5) / volume, abs=1e-7)
+        assert found.stress[place] == pytest.approx(slope(energy, 5e-3) / volume, abs=1e-5)
 
 
 QUICK = replace(FFT, functional="svwn", stress=False)
 
 
 def test_a_label_with_dispersion_is_the_sum_of_both() -> None:
-    from alflow.reference.dispersion import d3bj
-
     # svwn has no parameters: PBE, without its stress.
     pbe = replace(QUICK, functional="pbe")
     bare, whole, added = (
