@@ -1,4 +1,4 @@
-"""What a label of a crystal costs: time and peak memory of labels in a process of their own, beside the predicted memory.
+"""What a label of a crystal costs: time and peak memory of labels in their own process, and the memory predicted.
 
 Usage: python benchmarks/periodic.py [CASE ...] [--json FILE]
 

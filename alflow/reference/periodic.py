@@ -180,7 +180,7 @@ class PyscfPeriodicReference:
     def predicted_memory_mb(self, points: int, n_functions: int, n_atoms: int, restricted: bool = True) -> float:
         """Memory a label will need, MB.
 
-        A rule fitted to measured peaks, 3 to 40 % above them: docs/decisions/0014-periodic-pyscf.md.
+        A rule fitted to measured peaks, 6 to 37 % above them: docs/decisions/0014-periodic-pyscf.md.
 
         Args:
             points: Points of the grid.
@@ -192,7 +192,7 @@ class PyscfPeriodicReference:
         per_point = 64 * n_atoms
         if self.stress or not self.is_multigrid:
             blocks = 130.0
-            per_point += (2000 if restricted else 4000) + 48 * n_functions
+            per_point += (2400 if restricted else 4800) + 16 * n_functions
         return libraries + blocks + self.kept_orbitals_mb(points, n_functions) + points * per_point / 1e6
 
     def evaluate(self, structure: Structure) -> Outcome:
