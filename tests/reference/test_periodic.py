@@ -53,10 +53,15 @@ SMALL = rattled(
         [True] * 3,
     )
 )
-ALUMINIUM = rattled(Structure.of("AlAl", [[0, 0, 0], [1.43, 1.43, 2.03]], np.diag([2.86, 2.86, 4.05]), [True] * 3))
+ALUMINIUM = rattled(
+    Structure.of("AlAl", [[0.0, 0.0, 0.0], [1.43, 1.43, 2.03]], np.diag([2.86, 2.86, 4.05]), [True] * 3)
+)
 RADICAL = rattled(
     Structure.of(
-        "AlSi", [[0, 0, 0], [1.4, 1.4, 1.4]], np.array([[0, 2.75, 2.75], [2.75, 0, 2.75], [2.75, 2.75, 0]]), [True] * 3
+        "AlSi",
+        [[0.0, 0.0, 0.0], [1.4, 1.4, 1.4]],
+        np.array([[0, 2.75, 2.75], [2.75, 0, 2.75], [2.75, 2.75, 0]]),
+        [True] * 3,
     ),
     2,
 )
@@ -95,7 +100,7 @@ def along(reference: PyscfPeriodicReference, structure: Structure, shear: bool =
     assert len(meshes) == 1, "a difference over a step of the grid says nothing"
     errors = np.array([(found.forces * direction).sum() - push, (found.stress * direct).sum() - pull])
     print(f"errors {errors[0]:.1e} eV/Å, {errors[1]:.1e} eV/Å³ of {push:.3f}, {pull:.4f}; grid {meshes}")
-    return np.abs(errors)
+    return np.asarray(np.abs(errors), dtype=np.float64)
 
 
 @pytest.mark.parametrize(
