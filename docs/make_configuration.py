@@ -23,6 +23,7 @@ from alflow.reference.config import (
     MorseMoleculeConfig,
     MuellerBrownConfig,
     PyscfConfig,
+    PyscfPeriodicConfig,
     XtbConfig,
 )
 
@@ -56,6 +57,7 @@ unknown key is an error that names the key you probably meant.
 SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("The campaign", CampaignConfig, None),
     ("`reference:` with `engine: pyscf`", PyscfConfig, None),
+    ("`reference:` with `engine: pyscf-periodic`", PyscfPeriodicConfig, None),
     ("`reference:` with `engine: xtb`", XtbConfig, None),
     ("`reference:` with `engine: ase`", AseConfig, None),
     ("`reference:` with `engine: committee`", CommitteeConfig, None),

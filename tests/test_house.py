@@ -13,7 +13,7 @@ import alflow
 
 PACKAGE = Path(alflow.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts)
-HEAVY = ("torch", "numba", "pyscf", "tblite", "distributed", "dask", "sqlalchemy", "ase", "pydantic")
+HEAVY = ("torch", "numba", "pyscf", "tblite", "dftd3", "distributed", "dask", "sqlalchemy", "ase", "pydantic")
 BANNED = {"utils", "helpers", "common", "misc", "core", "base", "manager", "handler", "processor"}
 
 

@@ -14,7 +14,15 @@ from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.elements import COVALENT_RADII_ANG
 from alflow.errors import ConfigError
-from alflow.reference import AseConfig, CommitteeConfig, MuellerBrownConfig, PyscfConfig, XtbConfig, check_structure
+from alflow.reference import (
+    AseConfig,
+    CommitteeConfig,
+    MuellerBrownConfig,
+    PyscfConfig,
+    PyscfPeriodicConfig,
+    XtbConfig,
+    check_structure,
+)
 from alflow.store.location import check_location, shown
 
 LONGEST_STEP_FS = 2.0
@@ -131,7 +139,7 @@ def describe(config: CampaignConfig) -> str:
     """Say in one line what a valid campaign would do."""
     reference = config.reference
     level: str = reference.engine
-    if isinstance(reference, PyscfConfig):
+    if isinstance(reference, PyscfConfig | PyscfPeriodicConfig):
         level = f"{reference.functional}/{reference.basis}"
     elif isinstance(reference, XtbConfig):
         level = reference.method

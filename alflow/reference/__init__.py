@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         MorseMoleculeConfig,
         MuellerBrownConfig,
         PyscfConfig,
+        PyscfPeriodicConfig,
         ReferenceConfig,
         XtbConfig,
         make_reference,
     )
+    from alflow.reference.periodic import PyscfPeriodicReference
     from alflow.reference.preflight import check_reference
     from alflow.reference.process import close_guards, run_label
     from alflow.reference.pyscf import PyscfReference
@@ -50,6 +52,8 @@ __all__ = [
     "MuellerBrown",
     "MuellerBrownConfig",
     "PyscfConfig",
+    "PyscfPeriodicConfig",
+    "PyscfPeriodicReference",
     "PyscfReference",
     "ReferenceConfig",
     "SpooledResult",
@@ -78,11 +82,13 @@ _HOMES = {
         "MorseMoleculeConfig",
         "MuellerBrownConfig",
         "PyscfConfig",
+        "PyscfPeriodicConfig",
         "ReferenceConfig",
         "XtbConfig",
         "make_reference",
     ),
     "cost": ("CostModel", "size_of"),
+    "periodic": ("PyscfPeriodicReference",),
     "preflight": ("check_reference",),
     "process": ("close_guards", "run_label"),
     "pyscf": ("PyscfReference",),

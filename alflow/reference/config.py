@@ -13,7 +13,15 @@ from pydantic import Field, field_validator, model_validator
 from alflow.domain import Reference, Structure
 from alflow.domain.elements import SYMBOLS
 from alflow.errors import did_you_mean
-from alflow.reference.engines import AseConfig, CommitteeConfig, XtbConfig, make_ase, make_xtb
+from alflow.reference.engines import (
+    AseConfig,
+    CommitteeConfig,
+    PyscfPeriodicConfig,
+    XtbConfig,
+    make_ase,
+    make_periodic,
+    make_xtb,
+)
 from alflow.reference.functionals import find_functional
 from alflow.reference.limits import Limits
 from alflow.reference.pyscf import Device, Property, PyscfReference, SpinPolicy
@@ -29,6 +37,7 @@ __all__ = [
     "MorseMoleculeConfig",
     "MuellerBrownConfig",
     "PyscfConfig",
+    "PyscfPeriodicConfig",
     "ReferenceConfig",
     "XtbConfig",
     "make_reference",
@@ -216,7 +225,14 @@ class LennardJonesConfig(ToyLimits):
 
 
 EngineConfig = (
-    PyscfConfig | XtbConfig | AseConfig | MorseConfig | MorseMoleculeConfig | MuellerBrownConfig | LennardJonesConfig
+    PyscfConfig
+    | PyscfPeriodicConfig
+    | XtbConfig
+    | AseConfig
+    | MorseConfig
+    | MorseMoleculeConfig
+    | MuellerBrownConfig
+    | LennardJonesConfig
 )
 """What this room can make. A committee as teacher is a potential, and is made where both rooms are known."""
 
@@ -263,6 +279,8 @@ def make_reference(config: EngineConfig) -> Reference:
                 memory_mb=int(0.75 * config.memory_limit_mb),
                 threads=config.threads,
             )
+        case PyscfPeriodicConfig():
+            return make_periodic(config)
         case XtbConfig():
             return make_xtb(config)
         case AseConfig():

@@ -1,6 +1,6 @@
-"""Configuration of the references that are neither PySCF nor a toy: xTB, any ASE calculator, a trained committee.
+"""Configuration of references for more than molecules: PySCF for cells, xTB, any ASE calculator, a trained committee.
 
-None of the three is loaded here: a configuration only says what will be.
+None of them is loaded here: a configuration only says what will be.
 """
 
 from __future__ import annotations
@@ -9,13 +9,77 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from alflow.reference.calculator import AseReference
 from alflow.reference.limits import Limits
+from alflow.reference.periodic import PyscfPeriodicReference, Route
 from alflow.reference.xtb import Method, TbliteReference
 
-__all__ = ["AseConfig", "CommitteeConfig", "XtbConfig", "make_ase", "make_xtb"]
+__all__ = [
+    "AseConfig",
+    "CommitteeConfig",
+    "PyscfPeriodicConfig",
+    "XtbConfig",
+    "make_ase",
+    "make_periodic",
+    "make_xtb",
+]
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+class PyscfPeriodicConfig(Limits):
+    """Density-functional theory of cells with PySCF: GTH pseudopotentials, Γ point or k-points, exact stress.
+
+    Attributes:
+        engine: ``"pyscf-periodic"``.
+        functional: ``svwn``, ``pbe``, ``revpbe``, ``rpbe``, ``pbesol``, ``blyp`` or ``bp86``.
+        basis: A Gaussian basis set made for GTH pseudopotentials; ``gth-dzvp-molopt-sr`` is better and dearer.
+        pseudopotential: GTH pseudopotentials; nothing takes those made for ``functional``.
+        kpoints: Points of the Γ-centered mesh along each reciprocal vector.
+        route: ``multigrid`` (Γ point only) or ``fft``; nothing takes the first for one k-point. They agree within the
+            noise at the default ``precision``, but are levels of their own.
+        ke_cutoff_ha: Kinetic energy of the finest waves of the grid, Ha: 80 does for silicon; first-row elements need
+            several times as much, see docs/references.md.
+        precision: Largest error of lattice sums and of what multigrid leaves out, PySCF's own unit.
+        smearing_ha: Width of a Fermi distribution of occupations, Ha, for metals and small gaps; energies are then free
+            energies, whose derivatives forces and stress are.
+        dispersion: ``d3bj`` or nothing; needs the package dftd3.
+        stress: Whether the stress is computed; most of the time of a small cell.
+        energy_tolerance_ha: Change of energy at which the self-consistent field may stop, Ha.
+        gradient_tolerance_ha: Orbital-gradient norm over all k-points at which it may stop, Ha.
+        max_cycles: Cycles of each rung of the convergence ladder.
+
+    Examples:
+        >>> PyscfPeriodicConfig(functional="PBEsol").functional
+        'pbesol'
+    """
+
+    engine: Literal["pyscf-periodic"] = "pyscf-periodic"
+    functional: str = "pbe"
+    basis: str = "gth-szv-molopt-sr"
+    pseudopotential: str | None = None
+    kpoints: tuple[_Count, _Count, _Count] = (1, 1, 1)
+    route: Route | None = None
+    ke_cutoff_ha: Annotated[float, Field(ge=10, le=2000)] = 80.0
+    precision: Annotated[float, Field(ge=1e-12, le=1e-5)] = 1e-8
+    smearing_ha: Annotated[float, Field(gt=0, le=0.1)] | None = None
+    dispersion: Literal["d3bj"] | None = None
+    stress: bool = True
+    energy_tolerance_ha: Annotated[float, Field(gt=0)] = 1e-9
+    gradient_tolerance_ha: Annotated[float, Field(gt=0)] = 5e-6
+    max_cycles: _Count = 50
+
+    @field_validator("functional", "basis", "pseudopotential")
+    @classmethod
+    def _lower(cls, text: str | None) -> str | None:
+        return None if text is None else "".join(text.split()).lower()
+
+    @model_validator(mode="after")
+    def _method_makes_sense(self) -> PyscfPeriodicConfig:
+        make_periodic(self)
+        return self
 
 
 class XtbConfig(Limits):
@@ -95,6 +159,31 @@ class CommitteeConfig(Limits):
     @classmethod
     def _from_anywhere(cls, path: str) -> str:
         return str(Path(path).expanduser().absolute())  # a campaign may be continued from another folder
+
+
+def make_periodic(config: PyscfPeriodicConfig) -> PyscfPeriodicReference:
+    """Build the reference for cells a configuration describes; PySCF is not loaded.
+
+    Raises:
+        ValueError: Settings that do not go together.
+    """
+    return PyscfPeriodicReference(
+        functional=config.functional,
+        basis=config.basis,
+        pseudopotential=config.pseudopotential,
+        kpoints=config.kpoints,
+        route=config.route,
+        ke_cutoff_ha=config.ke_cutoff_ha,
+        precision=config.precision,
+        smearing_ha=config.smearing_ha,
+        dispersion=config.dispersion,
+        stress=config.stress,
+        energy_tolerance_ha=config.energy_tolerance_ha,
+        gradient_tolerance_ha=config.gradient_tolerance_ha,
+        max_cycles=config.max_cycles,
+        memory_mb=config.memory_limit_mb,
+        threads=config.threads,
+    )
 
 
 def make_xtb(config: XtbConfig) -> TbliteReference:

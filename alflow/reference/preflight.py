@@ -11,6 +11,7 @@ from alflow.reference.calculator import AseReference
 from alflow.reference.check import check_molecule, check_overlap
 from alflow.reference.config import EngineConfig, make_reference
 from alflow.reference.gpu import require_gpu
+from alflow.reference.periodic import PyscfPeriodicReference, require_dftd3
 from alflow.reference.pyscf import PyscfReference
 from alflow.reference.toy import MorseMolecule
 from alflow.reference.xtb import TbliteReference, require_tblite
@@ -35,6 +36,8 @@ def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> No
     reference = make_reference(config)
     if isinstance(reference, TbliteReference):
         require_tblite()
+    if isinstance(reference, PyscfPeriodicReference) and reference.dispersion is not None:
+        require_dftd3()
     for number, structure in enumerate(found):
         try:
             _check_structure(reference, structure)
@@ -53,6 +56,9 @@ def _check_structure(reference: Reference, structure: Structure) -> None:
     """Check one structure, as its engine wants it."""
     if isinstance(reference, PyscfReference):
         check_molecule(structure)
+        return
+    if isinstance(reference, PyscfPeriodicReference):
+        import_module("alflow.reference.crystal").check_crystal(reference, structure)
         return
     check_overlap(structure)
     if isinstance(reference, MorseMolecule | AseReference):
