@@ -12,7 +12,7 @@ config = CampaignConfig(
     temperature_k=900,
     timestep_fs=2.0,
     walkers=16,
-    label_budget=100,
+    label_budget=70,
     threshold_ev_ang=0.4,
     target_force_error_ev_ang=0.03,
 )
