@@ -21,8 +21,8 @@ from alflow.reference import (
     PyscfConfig,
     PyscfPeriodicConfig,
     XtbConfig,
-    check_structure,
 )
+from alflow.reference.check import check_overlap
 from alflow.store.location import check_location, shown
 
 LONGEST_STEP_FS = 2.0
@@ -86,7 +86,7 @@ def check_campaign(
         seen[structure.id] = number
         if len(structure) < 2:
             raise ConfigError(f"structures: {config.structures} holds a single atom; there is nothing to explore.")
-        check_structure(structure)
+        check_overlap(structure)  # which spins are possible, the reference knows
         check_compact(structure, config)
     if isinstance(config.reference, MuellerBrownConfig):
         raise ConfigError(
