@@ -18,16 +18,16 @@ import numpy as np
 from ase.eos import EquationOfState
 from timing import machine, write
 
-from alflow import load_committee
 from alflow.campaign.config import load_config
 from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.labelling import label_structures
 from alflow.campaign.teacher import make_reference
 from alflow.domain.ase import from_atoms
+from alflow.potentials import load_committee
 from alflow.store import Store
 
 WORKFLOW: Final = Path(__file__).parents[1] / "workflows" / "silicon.yaml"
-LATTICE_CONSTANTS_ANG: Final = np.linspace(5.32, 5.64, 9)
+LATTICE_CONSTANTS_ANG: Final = np.linspace(5.54, 5.86, 9)
 EV_ANG3_IN_GPA: Final = 160.21766208
 
 
