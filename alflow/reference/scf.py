@@ -7,10 +7,11 @@ field is in :mod:`alflow.reference.ladder`, its test in :mod:`alflow.reference.s
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from pyscf import __version__ as pyscf_version
@@ -27,13 +28,32 @@ from alflow.reference.quality import FORCE_PER_GRADIENT, SOFT_FORCE_PER_GRADIENT
 from alflow.reference.stability import Verdict, gap_gate_ev, settle, smallest_gap_ev
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
-__all__ = ["evaluate", "try_out"]
+__all__ = ["Field", "compute_twice", "converge", "describe_field", "differentiate", "evaluate", "tighter", "try_out"]
+
+R = TypeVar("R")
 
 TIGHTER: Final = 0.01
 """Tolerances of the second try, after a defect, relative to those of the first."""
 
 FINEST_HA: Final = 1e-8, 1e-12
 """Orbital gradient and energy below which double precision does not take a field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A self-consistent field that has converged and stood its test.
+
+    Attributes:
+        mean_field: PySCF's object, with its orbitals.
+        norm: Norm of its orbital gradient, Ha.
+        trace: The way to it.
+        verdict: Whether it is stable.
+    """
+
+    mean_field: Any
+    norm: float
+    trace: Trace
+    verdict: Verdict
 
 
 def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
@@ -46,25 +66,41 @@ def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
     Returns:
         The evaluation with diagnostics, or the failure.
     """
+    return compute_twice(_compute, structure, reference, tighter(reference))
+
+
+def compute_twice(compute: Callable[[R, Structure], Outcome], structure: Structure, first: R, second: R) -> Outcome:
+    """Compute a label, and once more with tighter tolerances where the result has ``defects``.
+
+    Args:
+        compute: One try.
+        structure: The molecule.
+        first: What is asked for.
+        second: The same with tighter tolerances.
+
+    Returns:
+        The evaluation, or a failure: REJECTED if the structure cannot be treated, or if both tries are defective.
+    """
     try:
         check_molecule(structure)
-        first = _compute(reference, structure)
+        found = compute(first, structure)
     except InputError as error:
         return Failure(FailureKind.REJECTED, str(error))
-    if not (isinstance(first, Evaluation) and first.diagnostics["defects"]):
-        return first
-    second = _compute(_tighter(reference), structure)
-    reasons = "; ".join(first.diagnostics["defects"])
-    told = {**second.diagnostics, "computed_twice": reasons}
-    if isinstance(second, Failure):
-        return Failure(second.kind, f"Computed twice, because {reasons}; then: {second.message}", told)
-    if second.diagnostics["defects"]:
-        reasons = "; ".join(second.diagnostics["defects"])
+    if not (isinstance(found, Evaluation) and found.diagnostics["defects"]):
+        return found
+    again = compute(second, structure)
+    reasons = "; ".join(found.diagnostics["defects"])
+    told = {**again.diagnostics, "computed_twice": reasons}
+    if isinstance(again, Failure):
+        return Failure(again.kind, f"Computed twice, because {reasons}; then: {again.message}", told)
+    if again.diagnostics["defects"]:
+        reasons = "; ".join(again.diagnostics["defects"])
         return Failure(FailureKind.REJECTED, f"Computed twice, and still {reasons}.", told)
-    return replace(second, diagnostics=told)
+    return replace(again, diagnostics=told)
 
 
-def _tighter(reference: PyscfReference) -> PyscfReference:
+def tighter(reference: PyscfReference) -> PyscfReference:
+    """The same with tolerances a hundred times smaller, as far as double precision goes."""
     gradient, energy = reference.gradient_tolerance_ha, reference.energy_tolerance_ha
     return replace(
         reference,
@@ -89,7 +125,7 @@ def try_out(reference: PyscfReference) -> None:
             mean_field.max_cycle = 2
             mean_field.kernel()
             mean_field.converged = True
-            _gradient(small, mean_field)
+            differentiate(small, mean_field)
     except Exception as error:  # whatever PySCF stumbles over
         settings = f"functional {reference.functional!r}, dispersion {reference.dispersion!r}, auxiliary basis"
         raise ConfigError(
@@ -97,16 +133,42 @@ def try_out(reference: PyscfReference) -> None:
         ) from error
 
 
-def _gradient(reference: PyscfReference, mean_field: Any) -> FloatArray:
-    """Exact derivative of the energy, Ha/Bohr, with the response of the grid."""
+def differentiate(reference: PyscfReference, mean_field: Any, grid_response: bool = True) -> FloatArray:
+    """Exact derivative of the energy, Ha/Bohr.
+
+    Args:
+        reference: The level of theory.
+        mean_field: A converged field.
+        grid_response: Whether the grid moves with the atoms; without it the derivative is not exact.
+    """
     gradient = mean_field.nuc_grad_method()
     if reference.is_dft:
-        gradient.grid_response = True
+        gradient.grid_response = grid_response
     return np.asarray(gradient.kernel(), dtype=np.float64)
 
 
 def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     """One try: converge, settle, differentiate, look at the result."""
+    field = converge(reference, structure)
+    if isinstance(field, Failure):
+        return field
+    try:
+        return _finish(reference, structure, field)
+    except (ArithmeticError, RuntimeError) as error:
+        message = f"PySCF gave up at the gradient: {error}."
+        return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": field.trace.rungs})
+
+
+def converge(reference: PyscfReference, structure: Structure) -> Field | Failure:
+    """Find the field of the ground state and test it.
+
+    Args:
+        reference: The level of theory and its numerical limits.
+        structure: The molecule, already checked.
+
+    Returns:
+        The field, or the failure: SCF_FAIL, or REJECTED by the spin policy.
+    """
     lib.num_threads(reference.threads)
     molecule = _molecule(reference, structure)
     mean_field, trace = _mean_field(reference, molecule), Trace()
@@ -132,10 +194,8 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     if verdict.external == "unstable" and reference.spin_policy == "reject":
         message = "The restricted singlet would break its spin symmetry, which this campaign's spin policy refuses."
         return Failure(FailureKind.REJECTED, message, {"scf_rungs": trace.rungs})
-    try:
-        return _finish(reference, structure, mean_field, norm, trace, verdict)
-    except (ArithmeticError, RuntimeError) as error:
-        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": trace.rungs})
+    mean_field.converged = True  # our own judgement; PySCF's gradient refuses an unconverged field
+    return Field(mean_field, norm, trace, verdict)
 
 
 def _settled(reference: PyscfReference, mean_field: Any, trace: Trace) -> tuple[Any, Verdict]:
@@ -199,19 +259,17 @@ def _mean_field(reference: PyscfReference, molecule: Any, unrestricted: bool = F
     return mean_field
 
 
-def _finish(
-    reference: PyscfReference, structure: Structure, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
-) -> Outcome:
-    mean_field.converged = True  # our own judgement; PySCF's gradient refuses an unconverged field
-    forces = -_gradient(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
+def _finish(reference: PyscfReference, structure: Structure, field: Field) -> Outcome:
+    mean_field = field.mean_field
+    forces = -differentiate(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
     # With fractional occupations the forces are the derivative of the free energy, not of the energy.
     hartree = mean_field.e_tot if reference.smearing_ha is None else mean_field.e_free
     energy = float(hartree) * EV_PER_HARTREE
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         return Failure(
-            FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": trace.cycles}
+            FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": field.trace.cycles}
         )
-    found = _diagnostics(reference, mean_field, norm, trace, verdict)
+    found = describe_field(reference, field)
     found["net_force_ev_ang"] = float(np.abs(forces.sum(axis=0)).max())
     found["flags"] = flags(structure.multiplicity, found)
     charges = np.asarray(mean_field.mol.atom_charges(), dtype=np.float64)
@@ -220,18 +278,18 @@ def _finish(
     return Evaluation(energy, forces, None, found)
 
 
-def _diagnostics(
-    reference: PyscfReference, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
-) -> dict[str, Any]:
+def describe_field(reference: PyscfReference, field: Field) -> dict[str, Any]:
+    """Diagnostics of a converged field, as JSON values."""
+    mean_field, trace, verdict = field.mean_field, field.trace, field.verdict
     molecule = mean_field.mol
     charges = molecule.atom_charges()
     center = (charges @ molecule.atom_coords()) / max(charges.sum(), 1)
     dipole = np.asarray(mean_field.dip_moment(unit="AU", origin=center, verbose=0)) * ANG_PER_BOHR
     restricted = np.asarray(mean_field.mo_occ).ndim == 1
     slope = SOFT_FORCE_PER_GRADIENT if verdict.broken else FORCE_PER_GRADIENT
-    noise = slope * norm + grid_noise(reference.method.family, reference.grid_level)
+    noise = slope * field.norm + grid_noise(reference.method.family, reference.grid_level)
     found = {
-        "gradient_norm_ha": norm,
+        "gradient_norm_ha": field.norm,
         "force_noise_ev_ang": noise,
         "cycles": trace.cycles,
         "scf_rungs": trace.rungs,
