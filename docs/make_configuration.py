@@ -17,12 +17,14 @@ from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.reference import toy
 from alflow.reference.config import (
     AseConfig,
+    CasscfConfig,
     CommitteeConfig,
     LennardJonesConfig,
     MorseConfig,
     MorseMoleculeConfig,
     MuellerBrownConfig,
     PyscfConfig,
+    TdaConfig,
     XtbConfig,
 )
 
@@ -56,6 +58,8 @@ unknown key is an error that names the key you probably meant.
 SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("The campaign", CampaignConfig, None),
     ("`reference:` with `engine: pyscf`", PyscfConfig, None),
+    ("`reference:` with `engine: pyscf-tda`", TdaConfig, None),
+    ("`reference:` with `engine: pyscf-casscf`", CasscfConfig, None),
     ("`reference:` with `engine: xtb`", XtbConfig, None),
     ("`reference:` with `engine: ase`", AseConfig, None),
     ("`reference:` with `engine: committee`", CommitteeConfig, None),

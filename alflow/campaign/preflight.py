@@ -14,7 +14,16 @@ from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.elements import COVALENT_RADII_ANG
 from alflow.errors import ConfigError
-from alflow.reference import AseConfig, CommitteeConfig, MuellerBrownConfig, PyscfConfig, XtbConfig, check_structure
+from alflow.reference import (
+    AseConfig,
+    CasscfConfig,
+    CommitteeConfig,
+    MuellerBrownConfig,
+    PyscfConfig,
+    TdaConfig,
+    XtbConfig,
+    check_structure,
+)
 from alflow.store.location import check_location, shown
 
 LONGEST_STEP_FS = 2.0
@@ -133,6 +142,11 @@ def describe(config: CampaignConfig) -> str:
     level: str = reference.engine
     if isinstance(reference, PyscfConfig):
         level = f"{reference.functional}/{reference.basis}"
+    elif isinstance(reference, TdaConfig):
+        level = f"state {reference.state} of TDA-{reference.functional}/{reference.basis}"
+    elif isinstance(reference, CasscfConfig):
+        space = f"{reference.active_electrons},{reference.active_orbitals}"
+        level = f"state {reference.state} of SA{reference.n_states}-CASSCF({space})/{reference.basis}"
     elif isinstance(reference, XtbConfig):
         level = reference.method
     elif isinstance(reference, AseConfig):

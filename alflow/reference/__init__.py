@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alflow.reference.check import check_structure
     from alflow.reference.config import (
         AseConfig,
+        CasscfConfig,
         CommitteeConfig,
         EngineConfig,
         LennardJonesConfig,
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
         MuellerBrownConfig,
         PyscfConfig,
         ReferenceConfig,
+        TdaConfig,
         XtbConfig,
         make_reference,
     )
+    from alflow.reference.excited import CasscfReference, TdaReference
     from alflow.reference.preflight import check_reference
     from alflow.reference.process import close_guards, run_label
     from alflow.reference.pyscf import PyscfReference
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AseConfig",
     "AseReference",
+    "CasscfConfig",
+    "CasscfReference",
     "CommitteeConfig",
     "CostModel",
     "EngineConfig",
@@ -54,6 +59,8 @@ __all__ = [
     "ReferenceConfig",
     "SpooledResult",
     "TbliteReference",
+    "TdaConfig",
+    "TdaReference",
     "XtbConfig",
     "check_reference",
     "check_structure",
@@ -71,6 +78,7 @@ _HOMES = {
     "check": ("check_structure",),
     "config": (
         "AseConfig",
+        "CasscfConfig",
         "CommitteeConfig",
         "EngineConfig",
         "LennardJonesConfig",
@@ -79,10 +87,12 @@ _HOMES = {
         "MuellerBrownConfig",
         "PyscfConfig",
         "ReferenceConfig",
+        "TdaConfig",
         "XtbConfig",
         "make_reference",
     ),
     "cost": ("CostModel", "size_of"),
+    "excited": ("CasscfReference", "TdaReference"),
     "preflight": ("check_reference",),
     "process": ("close_guards", "run_label"),
     "pyscf": ("PyscfReference",),

@@ -49,6 +49,9 @@ IMPURE: Final = 1e-4
 CLOSE_EV: Final = 0.1
 """States closer than this may change their order at the next structure."""
 
+FINEST_HA: Final = 1e-6, 1e-11
+"""Orbital gradient and energy below which PySCF's optimization creeps."""
+
 CI_TOLERANCE_HA: Final = 1e-12
 RESPONSE_CYCLES: Final = 300
 
@@ -105,7 +108,7 @@ def check_active_space(reference: CasscfReference, structure: Structure) -> None
     Raises:
         StructureError: It is not, or the structure is not the one of the reference geometry.
     """
-    _check(reference, structure)
+    reference.check(structure)
     turned = structure.with_positions(structure.positions @ rotation_onto(reference, structure.positions))
     field = converge(reference.ground, turned)
     if isinstance(field, Failure):
@@ -135,21 +138,8 @@ def rotation_onto(reference: CasscfReference, positions: FloatArray) -> FloatArr
     return rotation
 
 
-def _check(reference: CasscfReference, structure: Structure) -> None:
-    if structure.multiplicity != 1:
-        raise StructureError(
-            f"{structure.formula} has multiplicity {structure.multiplicity}; the active space holds singlets only."
-        )
-    expected = reference.reference_elements
-    if expected and tuple(structure.symbols) != expected:
-        raise StructureError(
-            f"The reference geometry of the active space is of {' '.join(expected)}; found"
-            f" {' '.join(structure.symbols)}."
-        )
-
-
 def _compute(reference: CasscfReference, structure: Structure) -> Outcome:
-    _check(reference, structure)
+    reference.check(structure)
     rotation = rotation_onto(reference, structure.positions)
     turned = structure.with_positions(structure.positions @ rotation)
     field = converge(reference.ground, turned)
@@ -190,7 +180,7 @@ def _active_orbitals(reference: CasscfReference, mean_field: Any) -> FloatArray:
 def _settle(reference: CasscfReference, mean_field: Any, orbitals: FloatArray) -> Choice | Failure:
     """Optimize, and again from shaken orbitals; take the lowest space that kept to the atomic orbitals."""
     tries = [_optimize(reference, mean_field, orbitals, orbitals)]
-    limit = ACCEPTED_GRADIENT * reference.ground.gradient_tolerance_ha
+    limit = ACCEPTED_GRADIENT * _tolerances(reference)[0]
     for number, size in enumerate(SHAKES):
         start = _shaken(_lowest(tries, limit) or tries[0], size, SHAKE_SEED + number)
         tries.append(_optimize(reference, mean_field, start, orbitals))
@@ -198,11 +188,11 @@ def _settle(reference: CasscfReference, mean_field: Any, orbitals: FloatArray) -
     told = {"optimizations_ev": energies, "active_overlaps": [found.overlap for found in tries]}
     best = _lowest(tries, limit)
     if best is None:
-        norm = min(found.norm for found in tries)
+        norm = min((found.norm for found in tries if found.overlap >= NEAREST), default=0.0)
         if not norm <= limit:
             message = f"The active space did not converge: orbital gradient {norm:.1e} Ha, {limit:.1e} Ha needed."
             return Failure(FailureKind.SCF_FAIL, message, told)
-        overlap = max(found.overlap for found in tries if found.norm <= limit)
+        overlap = max(found.overlap for found in tries)
         message = (
             f"The optimized active orbitals are not the ones that were asked for: overlap {overlap:.2f}, {NEAREST:g}"
             " needed."
@@ -213,7 +203,14 @@ def _settle(reference: CasscfReference, mean_field: Any, orbitals: FloatArray) -
     if elsewhere > ELSEWHERE_EV:
         message = f"Another active space lies {elsewhere:.1f} eV below the one that was asked for."
         return Failure(FailureKind.REJECTED, message, told)
+    best.solver.converged = True  # our own judgement; PySCF's response refuses an unconverged space
     return Choice(best, energies, elsewhere)
+
+
+def _tolerances(reference: CasscfReference) -> tuple[float, float]:
+    """Orbital gradient and change of energy, Ha, at which an optimization may stop."""
+    ground = reference.ground
+    return max(ground.gradient_tolerance_ha, FINEST_HA[0]), max(ground.energy_tolerance_ha, FINEST_HA[1])
 
 
 def _lowest(tries: list[Space], limit: float) -> Space | None:
@@ -229,8 +226,7 @@ def _optimize(reference: CasscfReference, mean_field: Any, start: FloatArray, as
     solver.fix_spin_(shift=SPIN_SHIFT_HA, ss=0.0)
     solver.fcisolver.conv_tol = CI_TOLERANCE_HA
     solver = solver.state_average_([1.0 / reference.n_states] * reference.n_states)
-    solver.conv_tol = reference.ground.energy_tolerance_ha
-    solver.conv_tol_grad = reference.ground.gradient_tolerance_ha
+    solver.conv_tol_grad, solver.conv_tol = _tolerances(reference)
     solver.max_cycle_macro = reference.max_macro_cycles
     solver.kernel(start)
     active = slice(solver.ncore, solver.ncore + solver.ncas)
@@ -289,16 +285,15 @@ def _couplings(reference: CasscfReference, space: Space, rotation: FloatArray) -
     energies = np.asarray(space.solver.e_states) * EV_PER_HARTREE
     numerators, vectors = {}, {}
     for lower, upper in combinations(range(reference.n_states), 2):
-        # PySCF's state = (ket, bra): ⟨lower|∇upper⟩ times the difference of their energies.
+        # PySCF's state = (ket, bra): ⟨lower|∇upper⟩ times E_bra − E_ket, which is turned round here.
         found = coupling.kernel(state=(upper, lower), use_etfs=True, mult_ediff=True)
         if not coupling.converged:
             message = f"The response of the coupling between states {lower} and {upper} did not converge."
             return Failure(FailureKind.SCF_FAIL, message)
-        numerator = np.asarray(found) @ rotation.T * EV_ANG_PER_HARTREE_BOHR
+        numerator = -np.asarray(found) @ rotation.T * EV_ANG_PER_HARTREE_BOHR
         pair = f"{lower}-{upper}"
         numerators[pair] = numerator.tolist()
-        # PySCF's numerator has the sign of E_bra − E_ket.
-        gap = float(energies[lower] - energies[upper])
+        gap = float(energies[upper] - energies[lower])
         vectors[pair] = (numerator / gap).tolist() if gap else None
     return {"coupling_numerators_ev_ang": numerators, "couplings_per_ang": vectors}
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from alflow.domain import Reference, Structure
 from alflow.reference.engines import AseConfig, CommitteeConfig, XtbConfig, make_ase, make_xtb
+from alflow.reference.excited_config import CasscfConfig, TdaConfig, make_casscf, make_tda
 from alflow.reference.functionals import find_functional
 from alflow.reference.limits import Limits
 from alflow.reference.orbitals import OrbitalConfig, plain_name
@@ -20,6 +21,7 @@ from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrow
 
 __all__ = [
     "AseConfig",
+    "CasscfConfig",
     "CommitteeConfig",
     "EngineConfig",
     "LennardJonesConfig",
@@ -29,6 +31,7 @@ __all__ = [
     "MuellerBrownConfig",
     "PyscfConfig",
     "ReferenceConfig",
+    "TdaConfig",
     "XtbConfig",
     "make_reference",
 ]
@@ -162,7 +165,15 @@ class LennardJonesConfig(ToyLimits):
 
 
 EngineConfig = (
-    PyscfConfig | XtbConfig | AseConfig | MorseConfig | MorseMoleculeConfig | MuellerBrownConfig | LennardJonesConfig
+    PyscfConfig
+    | TdaConfig
+    | CasscfConfig
+    | XtbConfig
+    | AseConfig
+    | MorseConfig
+    | MorseMoleculeConfig
+    | MuellerBrownConfig
+    | LennardJonesConfig
 )
 """What this room can make. A committee as teacher is a potential, and is made where both rooms are known."""
 
@@ -207,6 +218,10 @@ def make_reference(config: EngineConfig) -> Reference:
                 memory_mb=int(0.75 * config.memory_limit_mb),
                 threads=config.threads,
             )
+        case TdaConfig():
+            return make_tda(config)
+        case CasscfConfig():
+            return make_casscf(config)
         case XtbConfig():
             return make_xtb(config)
         case AseConfig():

@@ -15,6 +15,7 @@ from math import comb
 from typing import Any, Final, Literal
 
 from alflow.domain import Level, Outcome, Structure
+from alflow.errors import StructureError
 from alflow.reference.pyscf import PyscfReference
 
 __all__ = ["CasscfReference", "Selection", "Spin", "TdaReference", "count_singlets"]
@@ -107,6 +108,18 @@ class TdaReference:
         ground = self.ground.finer
         return None if ground is None else replace(self, ground=ground)
 
+    def check(self, structure: Structure) -> None:
+        """Check what can be checked without computing anything.
+
+        Raises:
+            StructureError: The ground state is no closed shell.
+        """
+        if structure.multiplicity != 1:
+            raise StructureError(
+                f"{structure.formula} has multiplicity {structure.multiplicity}; excited states are computed from"
+                " closed shells only: give multiplicity 1, that of the ground state."
+            )
+
     def size(self, structure: Structure) -> int:
         """Number of basis functions of a structure. Loads PySCF."""
         return self.ground.size(structure)
@@ -183,10 +196,10 @@ class CasscfReference:
             raise ValueError("there are no parameters of a dispersion correction for CASSCF")
         _plain_ground_state(self.ground)
         most = count_singlets(self.active_electrons, self.active_orbitals)
-        if not 1 <= self.n_states <= most:
+        if not 2 <= self.n_states <= most:
             raise ValueError(
-                f"{self.active_electrons} electrons in {self.active_orbitals} orbitals have {most} singlet states;"
-                f" found n_states {self.n_states}"
+                f"{self.active_electrons} electrons in {self.active_orbitals} orbitals have {most} singlet states, of"
+                f" which at least two are averaged; found n_states {self.n_states}"
             )
         if not 0 <= self.state < self.n_states:
             raise ValueError(
@@ -232,6 +245,22 @@ class CasscfReference:
                 "reference_positions_ang": [list(position) for position in self.reference_positions],
             },
         )
+
+    def check(self, structure: Structure) -> None:
+        """Check what can be checked without computing anything.
+
+        Raises:
+            StructureError: No singlet, or not the molecule of the reference geometry.
+        """
+        if structure.multiplicity != 1:
+            raise StructureError(
+                f"{structure.formula} has multiplicity {structure.multiplicity}; the active space holds singlets only."
+            )
+        if self.reference_elements and tuple(structure.symbols) != self.reference_elements:
+            raise StructureError(
+                f"The reference geometry of the active space is of {' '.join(self.reference_elements)}; found"
+                f" {' '.join(structure.symbols)}."
+            )
 
     def size(self, structure: Structure) -> int:
         """Number of basis functions of a structure. Loads PySCF."""

@@ -93,12 +93,7 @@ def try_out(reference: TdaReference) -> None:
 
 
 def _compute(reference: TdaReference, structure: Structure) -> Outcome:
-    if structure.multiplicity != 1:
-        message = (
-            f"{structure.formula} has multiplicity {structure.multiplicity}; excited states are computed from closed"
-            " shells only: give multiplicity 1, that of the ground state."
-        )
-        return Failure(FailureKind.REJECTED, message)
+    reference.check(structure)
     field = converge(reference.ground, structure)
     if isinstance(field, Failure):
         return field
