@@ -15,7 +15,7 @@ from alflow.reference.engines import AseConfig, CommitteeConfig, XtbConfig, make
 from alflow.reference.excited_config import CasscfConfig, TdaConfig, make_casscf, make_tda
 from alflow.reference.functionals import find_functional
 from alflow.reference.limits import Limits
-from alflow.reference.orbitals import OrbitalConfig, plain_name
+from alflow.reference.orbital_config import OrbitalConfig, plain_name
 from alflow.reference.pyscf import PyscfReference, SpinPolicy
 from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
 

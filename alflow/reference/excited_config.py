@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from alflow.reference.excited import CasscfReference, Selection, Spin, TdaReference
 from alflow.reference.functionals import find_functional
-from alflow.reference.orbitals import OrbitalConfig, plain_name
+from alflow.reference.orbital_config import OrbitalConfig, plain_name
 from alflow.reference.pyscf import PyscfReference
 
 __all__ = ["CasscfConfig", "TdaConfig", "make_casscf", "make_tda"]
