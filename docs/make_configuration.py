@@ -17,6 +17,7 @@ from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.reference import toy
 from alflow.reference.config import (
     AseConfig,
+    CasscfConfig,
     CommitteeConfig,
     LennardJonesConfig,
     MorseConfig,
@@ -24,6 +25,7 @@ from alflow.reference.config import (
     MuellerBrownConfig,
     PyscfConfig,
     PyscfPeriodicConfig,
+    TdaConfig,
     XtbConfig,
 )
 
@@ -58,6 +60,8 @@ SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("The campaign", CampaignConfig, None),
     ("`reference:` with `engine: pyscf`", PyscfConfig, None),
     ("`reference:` with `engine: pyscf-periodic`", PyscfPeriodicConfig, None),
+    ("`reference:` with `engine: pyscf-tda`", TdaConfig, None),
+    ("`reference:` with `engine: pyscf-casscf`", CasscfConfig, None),
     ("`reference:` with `engine: xtb`", XtbConfig, None),
     ("`reference:` with `engine: ase`", AseConfig, None),
     ("`reference:` with `engine: committee`", CommitteeConfig, None),

@@ -103,7 +103,14 @@ def test_the_tutorial_shows_the_workflow_as_it_is() -> None:
 def test_every_reference_the_page_shows_is_a_valid_configuration() -> None:
     shown = [yaml.safe_load(block)["reference"] for block in blocks(ROOT / "docs/references.md", "yaml")]
     read = [CampaignConfig.model_validate({"structures": "x.xyz", "reference": keys}).reference for keys in shown]
-    assert [config.engine for config in read] == ["pyscf-periodic", "xtb", "ase", "committee"]
+    assert [config.engine for config in read] == [
+        "pyscf-periodic",
+        "xtb",
+        "pyscf-tda",
+        "pyscf-casscf",
+        "ase",
+        "committee",
+    ]
     assert "`accuracy: 0.1` (alflow's)" in flat("docs/references.md")
     assert XtbConfig().accuracy == 0.1
 

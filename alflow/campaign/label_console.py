@@ -27,7 +27,7 @@ from alflow.domain.ase import read_structures
 from alflow.domain.config import explain
 from alflow.errors import ConfigError, InputError, did_you_mean
 from alflow.reference import PyscfConfig, ReferenceConfig
-from alflow.reference.config import Preset
+from alflow.reference.orbital_config import Preset
 from alflow.store.location import check_location, shown
 
 __all__ = ["label", "read_level"]

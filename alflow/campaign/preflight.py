@@ -16,10 +16,12 @@ from alflow.domain.elements import COVALENT_RADII_ANG
 from alflow.errors import ConfigError
 from alflow.reference import (
     AseConfig,
+    CasscfConfig,
     CommitteeConfig,
     MuellerBrownConfig,
     PyscfConfig,
     PyscfPeriodicConfig,
+    TdaConfig,
     XtbConfig,
 )
 from alflow.reference.check import check_overlap
@@ -141,6 +143,11 @@ def describe(config: CampaignConfig) -> str:
     level: str = reference.engine
     if isinstance(reference, PyscfConfig | PyscfPeriodicConfig):
         level = f"{reference.functional}/{reference.basis}"
+    elif isinstance(reference, TdaConfig):
+        level = f"state {reference.state} of TDA-{reference.functional}/{reference.basis}"
+    elif isinstance(reference, CasscfConfig):
+        space = f"{reference.active_electrons},{reference.active_orbitals}"
+        level = f"state {reference.state} of SA{reference.n_states}-CASSCF({space})/{reference.basis}"
     elif isinstance(reference, XtbConfig):
         level = reference.method
     elif isinstance(reference, AseConfig):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alflow.reference.check import check_structure
     from alflow.reference.config import (
         AseConfig,
+        CasscfConfig,
         CommitteeConfig,
         EngineConfig,
         LennardJonesConfig,
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
         PyscfConfig,
         PyscfPeriodicConfig,
         ReferenceConfig,
+        TdaConfig,
         XtbConfig,
         make_reference,
     )
+    from alflow.reference.excited import CasscfReference, TdaReference
     from alflow.reference.periodic import PyscfPeriodicReference
     from alflow.reference.preflight import check_reference
     from alflow.reference.process import close_guards, run_label
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AseConfig",
     "AseReference",
+    "CasscfConfig",
+    "CasscfReference",
     "CommitteeConfig",
     "CostModel",
     "EngineConfig",
@@ -58,6 +63,8 @@ __all__ = [
     "ReferenceConfig",
     "SpooledResult",
     "TbliteReference",
+    "TdaConfig",
+    "TdaReference",
     "XtbConfig",
     "check_reference",
     "check_structure",
@@ -75,6 +82,7 @@ _HOMES = {
     "check": ("check_structure",),
     "config": (
         "AseConfig",
+        "CasscfConfig",
         "CommitteeConfig",
         "EngineConfig",
         "LennardJonesConfig",
@@ -84,10 +92,12 @@ _HOMES = {
         "PyscfConfig",
         "PyscfPeriodicConfig",
         "ReferenceConfig",
+        "TdaConfig",
         "XtbConfig",
         "make_reference",
     ),
     "cost": ("CostModel", "size_of"),
+    "excited": ("CasscfReference", "TdaReference"),
     "periodic": ("PyscfPeriodicReference",),
     "preflight": ("check_reference",),
     "process": ("close_guards", "run_label"),

@@ -41,7 +41,7 @@ def analytic_hessian(reference: PyscfReference, structure: Structure) -> FloatAr
     if isinstance(found, Failure):
         raise InputError(f"No analytic Hessian of {structure.formula}: {found.message}")
     try:
-        blocks = np.asarray(found[0].Hessian().kernel())
+        blocks = np.asarray(found.mean_field.Hessian().kernel())
     except (AttributeError, NotImplementedError, RuntimeError) as error:
         raise ConfigError(
             f"PySCF has no analytic Hessian at this level ({type(error).__name__}: {error}); leave --analytic out."

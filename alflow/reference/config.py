@@ -11,8 +11,6 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator, model_validator
 
 from alflow.domain import Reference, Structure
-from alflow.domain.elements import SYMBOLS
-from alflow.errors import did_you_mean
 from alflow.reference.engines import (
     AseConfig,
     CommitteeConfig,
@@ -22,13 +20,16 @@ from alflow.reference.engines import (
     make_periodic,
     make_xtb,
 )
+from alflow.reference.excited_config import CasscfConfig, TdaConfig, make_casscf, make_tda
 from alflow.reference.functionals import find_functional
 from alflow.reference.limits import Limits
+from alflow.reference.orbital_config import OrbitalConfig, plain_name
 from alflow.reference.pyscf import Device, Property, PyscfReference, SpinPolicy
 from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
 
 __all__ = [
     "AseConfig",
+    "CasscfConfig",
     "CommitteeConfig",
     "EngineConfig",
     "LennardJonesConfig",
@@ -39,6 +40,7 @@ __all__ = [
     "PyscfConfig",
     "PyscfPeriodicConfig",
     "ReferenceConfig",
+    "TdaConfig",
     "XtbConfig",
     "make_reference",
 ]
@@ -47,36 +49,21 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-Preset = Literal["fast", "standard", "tight"]
-
 _GRID_LEVEL: Final = {"fast": 2, "standard": 3, "tight": 5}
 """Size of the integration grid of each preset; a meta-GGA needs the next one."""
 
-_GRADIENT_TOLERANCE_HA: Final = {"fast": 2e-5, "standard": 5e-6, "tight": 2e-7}
-_ENERGY_TOLERANCE_HA: Final = {"fast": 1e-8, "standard": 1e-9, "tight": 1e-11}
 
-
-class PyscfConfig(Limits):
+class PyscfConfig(OrbitalConfig):
     """Hartree–Fock or density-functional theory with PySCF.
 
     Attributes:
         engine: ``"pyscf"``.
-        preset: How exact the numbers are: ``fast``, ``standard`` or ``tight``; grid and tolerances follow from it, see
-            docs/labels.md.
         functional: One of the methods in docs/labels.md, such as ``pbe``, ``r2scan``, ``wb97x-d3bj`` or ``hf``.
-        basis: A basis set PySCF knows; core potentials of def2 and LANL sets are used by themselves.
-        cartesian: Whether shells of d and higher functions are Cartesian, as other programs have them in 6-31G* and its
-            kin: to agree with such data.
-        element_basis: Basis sets of single elements, by symbol; all others have ``basis``.
         density_fitting: Whether two-electron integrals are density-fitted.
         auxiliary_basis: Basis set of the fit; nothing is the one made for ``basis``.
         dispersion: ``"d3bj"``, ``"d4"`` or nothing.
         grid_level: Size of the integration grid; nothing follows ``preset``. 0 is refused (energies off by an eV).
         nonlocal_grid_level: Size of the grid of a VV10 term; coarser is as good and several times cheaper.
-        energy_tolerance_ha: Change of energy at which the self-consistent field may stop, Ha; nothing follows
-            ``preset``.
-        gradient_tolerance_ha: Orbital-gradient norm at which it may stop, Ha; the force noise from it is below 40 times
-            this in eV/Å, 90 times for a broken-symmetry singlet. Nothing follows ``preset``.
         spin_policy: What becomes of a singlet that would break its spin symmetry: ``flag`` keeps the restricted result
             and says so, ``broken_symmetry`` takes the unrestricted solution below it, ``reject`` refuses the label.
         solvent_dielectric: Dielectric constant of a continuum around the molecule (C-PCM); nothing is empty space.
@@ -84,7 +71,6 @@ class PyscfConfig(Limits):
         properties: What is stored with each label besides energy, forces and dipole moment: any of ``hirshfeld``
             (charges and atomic dipoles), ``iao`` and ``chelpg`` (charges), ``polarizability``. No part of the level of
             theory: a label that exists already is not computed again to add one.
-        max_cycles: Cycles of each rung of the convergence ladder.
         device: ``gpu`` leaves the first way to a converged field and the gradient to GPU4PySCF, which must be there;
             the labels are the same.
 
@@ -94,38 +80,22 @@ class PyscfConfig(Limits):
     """
 
     engine: Literal["pyscf"] = "pyscf"
-    preset: Preset = "standard"
     functional: str = "pbe"
-    basis: str = "def2-svp"
-    cartesian: bool = False
-    element_basis: dict[str, str] = Field(default_factory=dict)
     density_fitting: bool = True
     auxiliary_basis: str | None = None
     dispersion: Literal["d3bj", "d4"] | None = None
     grid_level: Annotated[int, Field(ge=1, le=9)] | None = None
     nonlocal_grid_level: Annotated[int, Field(ge=1, le=9)] = 1
-    energy_tolerance_ha: Positive | None = None
-    gradient_tolerance_ha: Positive | None = None
     spin_policy: SpinPolicy = "flag"
     solvent_dielectric: Annotated[float, Field(gt=1)] | None = None
     smearing_ha: Annotated[float, Field(gt=0, le=0.1)] | None = None
     properties: list[Property] = Field(default_factory=lambda: list[Property](["hirshfeld"]))
-    max_cycles: Annotated[int, Field(ge=1)] = 50
     device: Device = "cpu"
 
-    @field_validator("functional", "basis", "auxiliary_basis")
+    @field_validator("functional", "auxiliary_basis")
     @classmethod
     def _plain_name(cls, text: str | None) -> str | None:
-        return None if text is None else _plain(text)
-
-    @field_validator("element_basis")
-    @classmethod
-    def _of_elements(cls, given: dict[str, str]) -> dict[str, str]:
-        for symbol in given:
-            if symbol not in SYMBOLS[1:]:
-                hint = did_you_mean(symbol.capitalize(), SYMBOLS[1:])
-                raise ValueError(f"expected symbols of elements, found {symbol!r}.{hint}")
-        return {symbol: _plain(basis) for symbol, basis in sorted(given.items())}
+        return None if text is None else plain_name(text)
 
     @field_validator("properties")
     @classmethod
@@ -152,13 +122,6 @@ class PyscfConfig(Limits):
             return self.grid_level
         family = find_functional(self.functional, self.dispersion).family
         return _GRID_LEVEL[self.preset] + (family == "meta-gga")
-
-
-def _plain(text: str) -> str:
-    name = "".join(text.split()).lower()
-    if not name or "/" in name or "\\" in name:
-        raise ValueError(f"expected the name of a method, found {text!r}")
-    return name
 
 
 class ToyLimits(Limits):
@@ -227,6 +190,8 @@ class LennardJonesConfig(ToyLimits):
 EngineConfig = (
     PyscfConfig
     | PyscfPeriodicConfig
+    | TdaConfig
+    | CasscfConfig
     | XtbConfig
     | AseConfig
     | MorseConfig
@@ -268,8 +233,8 @@ def make_reference(config: EngineConfig) -> Reference:
                 dispersion=config.dispersion,
                 grid_level=config.resolved_grid_level,
                 nonlocal_grid_level=config.nonlocal_grid_level,
-                energy_tolerance_ha=config.energy_tolerance_ha or _ENERGY_TOLERANCE_HA[config.preset],
-                gradient_tolerance_ha=config.gradient_tolerance_ha or _GRADIENT_TOLERANCE_HA[config.preset],
+                energy_tolerance_ha=config.resolved_energy_tolerance_ha,
+                gradient_tolerance_ha=config.resolved_gradient_tolerance_ha,
                 spin_policy=config.spin_policy,
                 solvent_dielectric=config.solvent_dielectric,
                 smearing_ha=config.smearing_ha,
@@ -281,6 +246,10 @@ def make_reference(config: EngineConfig) -> Reference:
             )
         case PyscfPeriodicConfig():
             return make_periodic(config)
+        case TdaConfig():
+            return make_tda(config)
+        case CasscfConfig():
+            return make_casscf(config)
         case XtbConfig():
             return make_xtb(config)
         case AseConfig():

@@ -10,6 +10,7 @@ from alflow.errors import InputError, StructureError
 from alflow.reference.calculator import AseReference
 from alflow.reference.check import check_molecule, check_overlap
 from alflow.reference.config import EngineConfig, make_reference
+from alflow.reference.excited import CasscfReference, TdaReference
 from alflow.reference.gpu import require_gpu
 from alflow.reference.periodic import PyscfPeriodicReference, require_dftd3
 from alflow.reference.pyscf import PyscfReference
@@ -28,7 +29,8 @@ def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> No
 
     Raises:
         InputError: One sentence: unknown functional or basis (with the likely spelling), an element the basis lacks,
-            impossible spin, overlapping atoms, a periodic structure, a package or a calculator that is not there.
+            impossible spin, overlapping atoms, a periodic structure, another active space than was asked for (of the
+            first structure only: it costs a Hartree–Fock calculation), a package or a calculator that is not there.
     """
     found = list(structures)
     if not found:
@@ -43,19 +45,28 @@ def check_reference(config: EngineConfig, structures: Iterable[Structure]) -> No
             _check_structure(reference, structure)
         except StructureError as error:
             raise StructureError(f"frame {number}: {error}" if len(found) > 1 else str(error)) from error
-    if isinstance(reference, PyscfReference):
-        if reference.device == "gpu":
-            require_gpu()
-        # PySCF is loaded only here: a toy campaign is checked without it.
-        symbols = [symbol for structure in found for symbol in structure.symbols]
-        import_module("alflow.reference.method").check_basis(reference, symbols)
-        import_module("alflow.reference.scf").try_out(reference)
+    symbols = [symbol for structure in found for symbol in structure.symbols]
+    # PySCF is loaded only here: a toy campaign is checked without it.
+    match reference:
+        case PyscfReference():
+            if reference.device == "gpu":
+                require_gpu()
+            import_module("alflow.reference.method").check_basis(reference, symbols)
+            import_module("alflow.reference.scf").try_out(reference)
+        case TdaReference():
+            import_module("alflow.reference.method").check_basis(reference.ground, symbols)
+            import_module("alflow.reference.tda").try_out(reference)
+        case CasscfReference():
+            import_module("alflow.reference.method").check_basis(reference.ground, symbols)
+            import_module("alflow.reference.casscf").check_active_space(reference, found[0])
 
 
 def _check_structure(reference: Reference, structure: Structure) -> None:
     """Check one structure, as its engine wants it."""
-    if isinstance(reference, PyscfReference):
+    if isinstance(reference, PyscfReference | TdaReference | CasscfReference):
         check_molecule(structure)
+        if not isinstance(reference, PyscfReference):
+            reference.check(structure)
         return
     if isinstance(reference, PyscfPeriodicReference):
         import_module("alflow.reference.crystal").check_crystal(reference, structure)

@@ -66,7 +66,12 @@ def grid_noise(family: Family, level: int) -> float:
 
 
 def defects(
-    positions: FloatArray, forces: FloatArray, charges: FloatArray, found: Mapping[str, Any], free: bool = True
+    positions: FloatArray,
+    forces: FloatArray,
+    charges: FloatArray,
+    found: Mapping[str, Any],
+    free: bool = True,
+    net_noise: float = 0.0,
 ) -> list[str]:
     """Reasons why a label of a molecule cannot be right.
 
@@ -77,21 +82,27 @@ def defects(
         found: Diagnostics: ``force_noise_ev_ang``, ``n_electrons`` and, with a grid, ``n_electrons_on_grid``.
         free: Whether it is in empty space. The cavity of a solvent is tiled in fixed directions, so that it may push
             and turn a molecule a little.
+        net_noise: Noise of a force component that does not cancel in the sum over the atoms, eV/Å: that of a derivative
+            without the response of the grid.
 
     Returns:
         A sentence for each; empty when nothing is wrong.
     """
-    reasons = _pushes_and_turns(positions, forces, charges, float(found["force_noise_ev_ang"])) if free else []
+    reasons = (
+        _pushes_and_turns(positions, forces, charges, float(found["force_noise_ev_ang"]), net_noise) if free else []
+    )
     counted = found.get("n_electrons_on_grid")
     if counted is not None and not abs(counted - found["n_electrons"]) <= (LARGEST_COUNT_ERROR * found["n_electrons"]):
         reasons.append(f"the grid counts {counted:.4f} electrons of {found['n_electrons']}")
     return reasons
 
 
-def _pushes_and_turns(positions: FloatArray, forces: FloatArray, charges: FloatArray, noise: float) -> list[str]:
+def _pushes_and_turns(
+    positions: FloatArray, forces: FloatArray, charges: FloatArray, noise: float, net_noise: float
+) -> list[str]:
     reasons = []
     net = float(np.abs(forces.sum(axis=0)).max())
-    if not net <= LARGEST_NET_FORCE:
+    if not net <= LARGEST_NET_FORCE + NOISE_FACTOR * net_noise:
         reasons.append(f"the forces add up to {net:.1e} eV/Å instead of nothing")
     arms = positions - charges @ positions / charges.sum()
     lengths = np.linalg.norm(arms, axis=1)

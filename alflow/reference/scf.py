@@ -7,10 +7,11 @@ field is in :mod:`alflow.reference.ladder`, its test in :mod:`alflow.reference.s
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from pyscf import __version__ as pyscf_version
@@ -30,13 +31,32 @@ from alflow.reference.quality import FORCE_PER_GRADIENT, SOFT_FORCE_PER_GRADIENT
 from alflow.reference.stability import Verdict, gap_gate_ev, settle, smallest_gap_ev
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
-__all__ = ["converge", "evaluate", "try_out"]
+__all__ = ["Field", "compute_twice", "converge", "describe_field", "differentiate", "evaluate", "tighter", "try_out"]
+
+R = TypeVar("R")
 
 TIGHTER: Final = 0.01
 """Tolerances of the second try, after a defect, relative to those of the first."""
 
 FINEST_HA: Final = 1e-8, 1e-12
 """Orbital gradient and energy below which double precision does not take a field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A self-consistent field that has converged and stood its test.
+
+    Attributes:
+        mean_field: PySCF's object, with its orbitals.
+        norm: Norm of its orbital gradient, Ha.
+        trace: The way to it.
+        verdict: Whether it is stable.
+    """
+
+    mean_field: Any
+    norm: float
+    trace: Trace
+    verdict: Verdict
 
 
 def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
@@ -49,25 +69,41 @@ def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
     Returns:
         The evaluation with diagnostics, or the failure.
     """
+    return compute_twice(_compute, structure, reference, tighter(reference))
+
+
+def compute_twice(compute: Callable[[R, Structure], Outcome], structure: Structure, first: R, second: R) -> Outcome:
+    """Compute a label, and once more with tighter tolerances where the result has ``defects``.
+
+    Args:
+        compute: One try.
+        structure: The molecule.
+        first: What is asked for.
+        second: The same with tighter tolerances.
+
+    Returns:
+        The evaluation, or a failure: REJECTED if the structure cannot be treated, or if both tries are defective.
+    """
     try:
         check_molecule(structure)
-        first = _compute(reference, structure)
+        found = compute(first, structure)
     except InputError as error:
         return Failure(FailureKind.REJECTED, str(error))
-    if not (isinstance(first, Evaluation) and first.diagnostics["defects"]):
-        return first
-    second = _compute(_tighter(reference), structure)
-    reasons = "; ".join(first.diagnostics["defects"])
-    told = {**second.diagnostics, "computed_twice": reasons}
-    if isinstance(second, Failure):
-        return Failure(second.kind, f"Computed twice, because {reasons}; then: {second.message}", told)
-    if second.diagnostics["defects"]:
-        reasons = "; ".join(second.diagnostics["defects"])
+    if not (isinstance(found, Evaluation) and found.diagnostics["defects"]):
+        return found
+    again = compute(second, structure)
+    reasons = "; ".join(found.diagnostics["defects"])
+    told = {**again.diagnostics, "computed_twice": reasons}
+    if isinstance(again, Failure):
+        return Failure(again.kind, f"Computed twice, because {reasons}; then: {again.message}", told)
+    if again.diagnostics["defects"]:
+        reasons = "; ".join(again.diagnostics["defects"])
         return Failure(FailureKind.REJECTED, f"Computed twice, and still {reasons}.", told)
-    return replace(second, diagnostics=told)
+    return replace(again, diagnostics=told)
 
 
-def _tighter(reference: PyscfReference) -> PyscfReference:
+def tighter(reference: PyscfReference) -> PyscfReference:
+    """The same with tolerances a hundred times smaller, as far as double precision goes."""
     gradient, energy = reference.gradient_tolerance_ha, reference.energy_tolerance_ha
     return replace(
         reference,
@@ -92,7 +128,7 @@ def try_out(reference: PyscfReference) -> None:
             mean_field.max_cycle = 2
             mean_field.kernel()
             mean_field.converged = True
-            _gradient(small, mean_field)
+            differentiate(small, mean_field)
     except Exception as error:  # whatever PySCF stumbles over
         settings = f"functional {reference.functional!r}, dispersion {reference.dispersion!r}, auxiliary basis"
         raise ConfigError(
@@ -100,37 +136,43 @@ def try_out(reference: PyscfReference) -> None:
         ) from error
 
 
-def _gradient(reference: PyscfReference, mean_field: Any) -> FloatArray:
-    """Exact derivative of the energy, Ha/Bohr, with the response of the grid."""
+def differentiate(reference: PyscfReference, mean_field: Any, grid_response: bool = True) -> FloatArray:
+    """Exact derivative of the energy, Ha/Bohr.
+
+    Args:
+        reference: The level of theory.
+        mean_field: A converged field.
+        grid_response: Whether the grid moves with the atoms; without it the derivative is not exact.
+    """
     if reference.device == "gpu":
-        return gradient_by_gpu(mean_field, reference.is_dft)
+        return gradient_by_gpu(mean_field, reference.is_dft and grid_response)
     gradient = mean_field.nuc_grad_method()
     if reference.is_dft:
-        gradient.grid_response = True
+        gradient.grid_response = grid_response
     return np.asarray(gradient.kernel(), dtype=np.float64)
 
 
 def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
     """One try: converge, settle, differentiate, look at the result."""
-    found = converge(reference, structure)
-    if isinstance(found, Failure):
-        return found
+    field = converge(reference, structure)
+    if isinstance(field, Failure):
+        return field
     try:
-        return _finish(reference, structure, *found)
+        return _finish(reference, structure, field)
     except (ArithmeticError, RuntimeError) as error:
-        return Failure(FailureKind.SCF_FAIL, f"PySCF gave up at the gradient: {error}.", {"scf_rungs": found[2].rungs})
+        message = f"PySCF gave up at the gradient: {error}."
+        return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": field.trace.rungs})
 
 
-def converge(reference: PyscfReference, structure: Structure) -> tuple[Any, float, Trace, Verdict] | Failure:
-    """Find the self-consistent field of a molecule, and test whether it is stable.
+def converge(reference: PyscfReference, structure: Structure) -> Field | Failure:
+    """Find the field of the ground state and test it.
 
     Args:
         reference: The level of theory and its numerical limits.
-        structure: The molecule.
+        structure: The molecule, already checked.
 
     Returns:
-        The field, the norm of its orbital gradient, Ha, the way to it, and what was found of its stability; or the
-        failure.
+        The field, or the failure: SCF_FAIL, or REJECTED by the spin policy.
     """
     lib.num_threads(reference.threads)
     molecule = _molecule(reference, structure)
@@ -158,8 +200,8 @@ def converge(reference: PyscfReference, structure: Structure) -> tuple[Any, floa
     if verdict.external == "unstable" and reference.spin_policy == "reject":
         message = "The restricted singlet would break its spin symmetry, which this campaign's spin policy refuses."
         return Failure(FailureKind.REJECTED, message, {"scf_rungs": trace.rungs})
-    mean_field.converged = True  # our own judgement; PySCF's derivatives refuse an unconverged field
-    return mean_field, norm, trace, verdict
+    mean_field.converged = True  # our own judgement; PySCF's gradient refuses an unconverged field
+    return Field(mean_field, norm, trace, verdict)
 
 
 def _settled(reference: PyscfReference, mean_field: Any, trace: Trace) -> tuple[Any, Verdict]:
@@ -223,22 +265,18 @@ def _mean_field(reference: PyscfReference, molecule: Any, unrestricted: bool = F
     return mean_field
 
 
-def _finish(
-    reference: PyscfReference, structure: Structure, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
-) -> Outcome:
-    forces = -_gradient(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
+def _finish(reference: PyscfReference, structure: Structure, field: Field) -> Outcome:
+    mean_field = field.mean_field
+    forces = -differentiate(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
     # With fractional occupations the forces are the derivative of the free energy, not of the energy.
     hartree = mean_field.e_tot if reference.smearing_ha is None else mean_field.e_free
     energy = float(hartree) * EV_PER_HARTREE
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         return Failure(
-            FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": trace.cycles}
+            FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": field.trace.cycles}
         )
     on_grid = density_on_grid(mean_field) if reference.is_dft else None
-    found = _diagnostics(reference, mean_field, norm, trace, verdict)
-    if on_grid is not None:
-        grid, density = on_grid
-        found["n_electrons_on_grid"] = float(density @ grid.weights)
+    found = describe_field(reference, field, on_grid)
     found["net_force_ev_ang"] = float(np.abs(forces.sum(axis=0)).max())
     found["flags"] = flags(structure.multiplicity, found)
     charges = np.asarray(mean_field.mol.atom_charges(), dtype=np.float64)
@@ -249,18 +287,26 @@ def _finish(
     return Evaluation(energy, forces, None, found)
 
 
-def _diagnostics(
-    reference: PyscfReference, mean_field: Any, norm: float, trace: Trace, verdict: Verdict
+def describe_field(
+    reference: PyscfReference, field: Field, on_grid: tuple[Any, FloatArray] | None = None
 ) -> dict[str, Any]:
+    """Diagnostics of a converged field, as JSON values.
+
+    Args:
+        reference: The level of theory.
+        field: The field.
+        on_grid: Integration grid and density there, if they are known already.
+    """
+    mean_field, trace, verdict = field.mean_field, field.trace, field.verdict
     molecule = mean_field.mol
     charges = molecule.atom_charges()
     center = (charges @ molecule.atom_coords()) / max(charges.sum(), 1)
     dipole = np.asarray(mean_field.dip_moment(unit="AU", origin=center, verbose=0)) * ANG_PER_BOHR
     restricted = np.asarray(mean_field.mo_occ).ndim == 1
     slope = SOFT_FORCE_PER_GRADIENT if verdict.broken else FORCE_PER_GRADIENT
-    noise = slope * norm + grid_noise(reference.method.family, reference.grid_level)
+    noise = slope * field.norm + grid_noise(reference.method.family, reference.grid_level)
     found = {
-        "gradient_norm_ha": norm,
+        "gradient_norm_ha": field.norm,
         "force_noise_ev_ang": noise,
         "cycles": trace.cycles,
         "scf_rungs": trace.rungs,
@@ -278,6 +324,9 @@ def _diagnostics(
         "threads": int(lib.num_threads()),
         "versions": _versions(reference),
     }
+    if reference.is_dft:
+        grid, density = on_grid or density_on_grid(mean_field)
+        found["n_electrons_on_grid"] = float(density @ grid.weights)
     if reference.smearing_ha is not None:
         found["entropy_term_ev"] = float(mean_field.e_free - mean_field.e_tot) * EV_PER_HARTREE
     return found
