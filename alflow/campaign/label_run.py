@@ -12,12 +12,13 @@ from typing import Final
 
 from alflow.campaign.decide import FAILURE_LIMIT, LOSS_LIMIT, WORTH_REPEATING
 from alflow.campaign.executors import Completion, Executor
+from alflow.campaign.requests import label_request
 from alflow.campaign.results import Cost, cost_of, failure_of, spent_on
 from alflow.campaign.site import execution_key, frame_name
 from alflow.campaign.tasks import LabelTask
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, Structure
 from alflow.errors import CampaignError, Fenced
-from alflow.reference import CostModel, LabelRequest, LabelResult, is_drawn, remove_spooled, size_of, sweep_spool
+from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
 from alflow.store import ExecutionRecord, FrameRecord, JobRecord, Lease, Store
 
@@ -73,7 +74,8 @@ class LabellingRun:
 
     Attributes:
         found: What became of each structure so far.
-        waiting: Jobs that wait for a worker, the longest first: the last to end should be short.
+        waiting: Jobs that wait for a worker, the longest first, because the last to end should be short; and after all
+            others those that failed before.
     """
 
     def __init__(
@@ -94,11 +96,13 @@ class LabellingRun:
             self._places.setdefault(structure.id, []).append(number)
         self._reference, self._limits, self._spool, self._watcher = reference, limits, spool, watcher
         self._sizes = {identity: size_of(reference, structure) for identity, structure in self._structures.items()}
-        self._costs = store.label_costs(reference.level.id)
+        self._costs = store.label_costs(reference.level.id, limits.threads)
+        self._model = CostModel.of(self._costs)
         self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
         self._stopping = False
         self._failures = self._losses = 0
-        self._expected = -math.inf
+        self._smallest_failed, self._expected = math.inf, -math.inf
+        self._largest_done: float | None = None
         self.found = [Labelled(number, structure.formula) for number, structure in enumerate(structures)]
         self.waiting: deque[JobRecord] = deque()
 
@@ -112,7 +116,7 @@ class LabellingRun:
         before = {job.id: job for job in self._store.jobs(self._campaign_id)}
         self._import_spool()
         known = {identity for identity in self._structures if self._store.find_label(identity, level.id) is not None}
-        waiting = []
+        waiting: list[tuple[bool, float, JobRecord]] = []
         with self._store.transaction(self._lease) as tx:
             tx.close_lost_executions()
             tx.set_campaign_state("running", "")
@@ -127,15 +131,16 @@ class LabellingRun:
                         structure,
                     )
                     job = JobRecord(self._job_name(identity), self._campaign_id, frame, identity, level.id, "seed")
-                elif job.state == "quarantined":
+                failed = job.state == "quarantined"
+                if failed:
                     job = replace(job, attempts=0, n_lost=0)  # asked for again: it gets another chance
                 if identity in known:
                     job = _done(job, seq if job.state != "done" else job.event_seq)
                 else:
                     job = replace(job, state="pending")
-                    waiting.append(job)
+                    waiting.append((failed, -self._sizes[identity], job))
                 tx.put_job(job)
-        self.waiting.extend(sorted(waiting, key=lambda job: -self._sizes[job.structure_id]))
+        self.waiting.extend(job for *_, job in sorted(waiting, key=lambda item: item[:2]))
         for identity in known:
             self._tell(identity, "known")
         self._expect()
@@ -172,15 +177,15 @@ class LabellingRun:
 
         After a good end there is nothing to do. A process that was fenced leaves it to the one that took over.
         """
-        if not self._running:
-            return
         try:
             self._import_spool()
             with self._store.transaction(self._lease) as tx:
                 tx.close_lost_executions()
-                for job, _ in self._running.values():
+                for job in self._store.jobs(self._campaign_id, state="running"):
                     if self._store.find_label(job.structure_id, job.level_id) is None:
                         tx.put_job(replace(job, state="pending"))
+                    else:
+                        tx.put_job(_done(job, tx.append_event("label_done", {"frame_id": job.frame_id})))
         except Fenced:
             return
 
@@ -214,18 +219,9 @@ class LabellingRun:
                 tx.put_job(_done(job, tx.append_event("label_done", {"frame_id": job.frame_id})))
             self._tell(job.structure_id, "known")
             return
-        limit, model = self._limits.time_limit_s, CostModel.of(self._costs)
-        request = LabelRequest(
-            reference=self._reference,
-            structure=self._structures[job.structure_id],
-            key=f"label-{job.id}-a{attempt}-l{job.n_lost}",
-            attempt=attempt,
-            time_limit_s=attempt * (limit if model is None else model.limit(self._sizes[job.structure_id], limit)),
-            memory_limit_mb=self._limits.memory_limit_mb * attempt,
-            threads=self._limits.threads,
-            spot_check=is_drawn(self._structures[job.structure_id], self._limits.spot_check_fraction),
-            spool=self._spool.absolute(),
-        )
+        key = f"label-{job.id}-a{attempt}-l{job.n_lost}"
+        structure = self._structures[job.structure_id]
+        request = label_request(self._reference, structure, self._limits, key, attempt, self._spool, self._model)
         task = LabelTask(request.key, request)
         execution = ExecutionRecord(
             self._campaign_id, self._key(task.name), "label", job.id, attempt=tries, epoch=self._lease.epoch,
@@ -290,8 +286,11 @@ class LabellingRun:
         Raises:
             CampaignError: Resources failed too often in a row: it is not the structures.
         """
-        resources = failure.kind in WORTH_REPEATING
-        self._failures = self._failures + 1 if resources else 0
+        resources, size = failure.kind in WORTH_REPEATING, self._sizes[job.structure_id]
+        if not resources:
+            self._failures = 0
+        elif self._largest_done is None or size <= self._largest_done:
+            self._failures += 1  # what is larger than all that was done may be too large for its limits
         failed = replace(job, attempts=job.attempts + 1, failure_kind=failure.kind, failure_message=failure.message)
         given_up = not resources or failed.attempts >= self._limits.max_attempts
         with self._store.transaction(self._lease) as tx:
@@ -301,16 +300,27 @@ class LabellingRun:
             self._tell(job.structure_id, "failed", f"{failure.kind}: {failure.message}", cost)
         else:
             self.waiting.append(failed)
-        if self._failures >= FAILURE_LIMIT:
+        self._smallest_failed = min(self._smallest_failed, size)
+        if self._failures >= FAILURE_LIMIT and not self._try_a_smaller_one():
             raise CampaignError(
                 f"{self._failures} labels in a row ran out of time or memory or crashed; the last: {failure.message}"
             )
+
+    def _try_a_smaller_one(self) -> bool:
+        """Whether a structure smaller than all that failed waits: it comes next, for the fault may be their size."""
+        smallest = min(self.waiting, key=lambda job: self._sizes[job.structure_id], default=None)
+        if smallest is None or self._sizes[smallest.structure_id] >= self._smallest_failed:
+            return False
+        self.waiting.remove(smallest)
+        self.waiting.appendleft(smallest)
+        return True
 
     def _commit(self, job: JobRecord, key: str, result: object, cost: Cost) -> None:
         """Store a label, then let it leave the spool."""
         assert isinstance(result, LabelResult)
         assert isinstance(result.outcome, Evaluation)
         self._failures = 0
+        self._largest_done = max(self._largest_done or 0.0, self._sizes[job.structure_id])
         structure = self._structures[job.structure_id]
         label = Label(structure, self._reference.level, result.outcome, result.provenance)
         with self._store.transaction(self._lease) as tx:
@@ -325,10 +335,12 @@ class LabellingRun:
 
     def _expect(self) -> None:
         """Write down, now and then, how long what is left will take."""
-        model = CostModel.of(self._costs)
-        if model is None or time.monotonic() - self._expected < EXPECT_EVERY_S:
+        if self._model is not None and time.monotonic() - self._expected < EXPECT_EVERY_S:
             return
         self._expected = time.monotonic()
+        model = self._model = CostModel.of(self._costs)
+        if model is None:
+            return
         for identity, places in self._places.items():
             if self.found[places[0]].state == "open":
                 expected: float = model.seconds(self._sizes[identity])

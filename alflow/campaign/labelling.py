@@ -71,10 +71,12 @@ def label_structures(
                     run.drive(executor)
             left = sum(item.state == "open" for item in run.found)
         finally:
-            if run is not None:
-                run.settle()
             reason = "it ended before all structures were labelled" if left is None else f"{left} structures are left"
-            store.release(lease, "stopped" if left != 0 else "finished", reason if left != 0 else "")
+            try:
+                if run is not None:
+                    run.settle()
+            finally:
+                store.release(lease, "stopped" if left != 0 else "finished", reason if left != 0 else "")
         return run.found
 
 

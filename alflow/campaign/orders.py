@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Final
 
 from alflow.campaign.commands import StartExploring, StartLabel, StartScoring, StartTraining, WalkerOrder
+from alflow.campaign.requests import label_request
 from alflow.campaign.site import DETACHMENT_ANG, Site, split_of
 from alflow.campaign.tasks import ExploreTask, LabelTask, ScoreTask, TrainTask, WeightFile
 from alflow.domain import Label, Structure
 from alflow.domain.identity import content_id, digest_of_bytes
 from alflow.errors import CampaignError
 from alflow.exploration import Ensemble, SegmentSettings, Walker, draw_velocities
-from alflow.reference import CostModel, LabelRequest, is_drawn, size_of
+from alflow.reference import CostModel
 from alflow.store import Lease, Split, Store, WalkerRecord
 from alflow.units import FS_PER_PS
 
@@ -21,8 +22,8 @@ __all__ = ["Orders", "Parts", "dataset_digest", "walker_of"]
 Parts = dict[Split, list[Label]]
 """Labels by the part of the data set they belong to."""
 
-COST_EVERY: Final = 20
-"""Labels handed out between two looks at what they cost."""
+FIRST_LOOK: Final = 8
+"""Labels handed out before their cost is looked at; then twice as many, and so on."""
 
 
 class Orders:
@@ -41,7 +42,7 @@ class Orders:
         self._labelled_homes: tuple[Structure, ...] | None = None
         self._walkers = {r.walker: r for r in store.walkers(site.campaign_id)}
         self._cost: CostModel | None = None
-        self._labels_ordered = 0
+        self._labels_ordered = self._look_again = 0
 
     def remember(self, record: WalkerRecord) -> None:
         """Take note of a walker's new checkpoint."""
@@ -52,25 +53,21 @@ class Orders:
 
         Once there are labels to learn from, one that takes many times longer than its like counts as hanging.
         """
-        limits, reference = self._site.config.reference, self._site.reference
-        structure, limit = self._store.structure(command.structure_id), limits.time_limit_s
-        if self._labels_ordered % COST_EVERY == 0:
-            self._cost = CostModel.of(self._store.label_costs(reference.level.id))
+        reference = self._site.reference
+        if self._labels_ordered == self._look_again:
+            self._cost = CostModel.of(self._store.label_costs(reference.level.id, self._site.config.reference.threads))
+            self._look_again = max(2 * self._look_again, FIRST_LOOK)
         self._labels_ordered += 1
-        if self._cost is not None:
-            limit = self._cost.limit(size_of(reference, structure), limit)
         return LabelTask(
             command.task,
-            LabelRequest(
-                reference=reference,
-                structure=structure,
-                key=command.task,
-                attempt=command.attempt,
-                time_limit_s=limit * command.attempt,
-                memory_limit_mb=limits.memory_limit_mb * command.attempt,
-                threads=limits.threads,
-                spot_check=is_drawn(structure, limits.spot_check_fraction),
-                spool=self._site.spool.absolute(),
+            label_request(
+                reference,
+                self._store.structure(command.structure_id),
+                self._site.config.reference,
+                command.task,
+                command.attempt,
+                self._site.spool,
+                self._cost,
             ),
         )
 

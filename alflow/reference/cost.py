@@ -35,7 +35,7 @@ ROUNDS: Final = 8
 
 
 def size_of(reference: Reference, structure: Structure) -> float:
-    """Size of a structure in the unit its reference counts in; the number of atoms if it does not say.
+    """Size of a structure in the unit its reference counts in; the number of atoms if it does not say, or cannot.
 
     Examples:
         >>> from alflow.reference import Morse
@@ -43,7 +43,11 @@ def size_of(reference: Reference, structure: Structure) -> float:
         2.0
     """
     count = getattr(reference, "size", None)
-    return float(len(structure) if count is None else count(structure))
+    try:
+        size = float(len(structure) if count is None else count(structure))
+    except Exception:  # a guess at the cost is worth no label, whatever is wrong with somebody's count
+        size = math.nan
+    return size if 0.0 < size < math.inf else float(len(structure))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ class Limits(ClosedModel):
         threads: Threads of one label.
         max_attempts: Attempts before a structure is put into quarantine.
         spot_check_fraction: Share of labels whose forces are held against two energies along them and, if there is an
-            integration grid, against a finer one; such a label takes about five times as long.
+            integration grid, against a finer one; such a label takes about five times as long, and may take nine times
+            ``time_limit_s``.
     """
 
     time_limit_s: Annotated[float, Field(gt=0)] = 600.0

@@ -18,13 +18,10 @@ from alflow.domain.identity import canonical_json
 from alflow.domain.label import NonFiniteError, check_forces
 from alflow.reference.cost import size_of
 from alflow.reference.request import LabelRequest
-from alflow.reference.spool import write_spooled
+from alflow.reference.spool import spool_path, write_spooled
 from alflow.reference.spotcheck import spot_check
 
 __all__ = ["FAILURE_FILE", "Work"]
-
-CHECK_COST: Final = 8.0
-"""A check takes less than this many times its label: two labels, and one on a grid two sizes finer."""
 
 FAILURE_FILE: Final = "failure.json"
 """Where, in the scratch folder, a failure is handed to the parent."""
@@ -61,10 +58,10 @@ class Work:
             outcome = Failure(FailureKind.NON_FINITE, str(error))
         if isinstance(outcome, Evaluation):
             check_forces(request.structure, outcome)
-            outcome = self._looked_at_twice(outcome)
+            self._spool(outcome)
+            if request.spot_check:
+                outcome = self._looked_at_twice(outcome)
         if isinstance(outcome, Evaluation):
-            ids = (request.structure.id, request.reference.level.id)
-            write_spooled(request.spool, *ids, outcome, self._provenance())
             # The result is safe and nobody needs this folder any more; the parent may not live to remove it.
             shutil.rmtree(self.scratch, ignore_errors=True)
         elif isinstance(outcome, Failure):
@@ -78,20 +75,24 @@ class Work:
         else:
             raise TypeError(f"A reference returns an Evaluation or a Failure; found {type(outcome).__name__}.")
 
-    def _looked_at_twice(self, evaluation: Evaluation) -> Outcome:
-        """Check a label that was drawn for it, unless the time is short: no label may be lost to a check."""
+    def _spool(self, evaluation: Evaluation) -> None:
         request = self.request
-        if not request.spot_check or request.attempt > 1:
-            return evaluation
-        spent = time.time() - self.started_at
-        if CHECK_COST * spent > request.time_limit_s - spent:
-            why = f"the label took {spent:.1f} s of {request.time_limit_s:.0f}"
+        ids = (request.structure.id, request.reference.level.id)
+        write_spooled(request.spool, *ids, evaluation, self._provenance())
+
+    def _looked_at_twice(self, evaluation: Evaluation) -> Outcome:
+        """Check a label; it lies in the spool already, so that none is lost to a check that hangs or dies."""
+        request = self.request
+        try:
+            outcome = spot_check(request.reference, request.structure, evaluation)
+        except Exception as error:  # a defect in the check is no defect of the label; it is written down
+            why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            outcome = replace(evaluation, diagnostics={**evaluation.diagnostics, "spot_check": {"left_out": why}})
+        if isinstance(outcome, Evaluation):
+            self._spool(outcome)
         else:
-            try:
-                return spot_check(request.reference, request.structure, evaluation)
-            except MemoryError:
-                why = "memory was short"
-        return replace(evaluation, diagnostics={**evaluation.diagnostics, "spot_check": {"left_out": why}})
+            spool_path(request.spool, request.structure.id, request.reference.level.id).unlink(missing_ok=True)
+        return outcome
 
     def _provenance(self) -> dict[str, Any]:
         ended = time.time()

@@ -114,18 +114,20 @@ class DatasetReading(CampaignReading):
             raise StoreError(f"{len(missing)} labels are not in {self._address.shown}: {', '.join(missing[:5])}.")
         return [found[pair] for pair in wanted]
 
-    def label_costs(self, level_id: str, most: int = 1000) -> list[tuple[float, float]]:
+    def label_costs(self, level_id: str, threads: int, most: int = 1000) -> list[tuple[float, float]]:
         """Size and time of labels at a level of theory, to foretell those to come.
 
         Args:
             level_id: The level.
-            most: How many to read.
+            threads: Only those of this many threads.
+            most: How many to read, the newest.
 
         Returns:
             (size as the reference counts it, wall time in s) of each that was computed here.
         """
-        statement = select(LabelRow.provenance_json).where(LabelRow.level_id == level_id).limit(most)
-        stories = [row.provenance_json for row in self._all(statement)]
+        statement = select(LabelRow.provenance_json).where(LabelRow.level_id == level_id)
+        rows = self._all(statement.order_by(LabelRow.created_at.desc()).limit(most))
+        stories = [row.provenance_json for row in rows if row.provenance_json.get("threads") == threads]
         pairs = [(story.get("size"), story.get("wall_s")) for story in stories]
         return [(float(size), float(time)) for size, time in pairs if size is not None and time is not None]
 

@@ -158,6 +158,23 @@ def test_a_machine_that_fails_every_label_is_not_asked_for_ever(
     assert {item.state for item in label(tmp_path, structures(30))} == {"done"}
 
 
+def test_twenty_that_are_too_large_do_not_keep_the_small_ones_from_their_labels(tmp_path: Path) -> None:
+    large = [Structure.of(["Ar"] * 5, [[4.0 * j + 0.01 * k, 0, 0] for j in range(5)]) for k in range(25)]
+    found = label(tmp_path, [*large, *structures(3)], executor=lambda: Sized())
+    assert [item.state for item in found] == ["failed"] * 25 + ["done"] * 3
+
+
+class Sized(Scripted):
+    """Has time for pairs only."""
+
+    def __init__(self) -> None:
+        super().__init__("compute")
+
+    def wait(self, timeout_s: float) -> Completion | None:
+        self._ends = ["compute" if len(self._waiting[0].request.structure) == 2 else "TIMEOUT"]
+        return super().wait(timeout_s)
+
+
 def test_an_end_in_the_middle_leaves_no_execution_open(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         label(tmp_path, structures(4), executor=lambda: Scripted("compute", "raise"))
