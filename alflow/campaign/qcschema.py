@@ -1,6 +1,7 @@
 """A label as QCSchema, the JSON that quantum-chemistry programs exchange (schema ``qcschema_output``, version 1).
 
-Energies are in Hartree, lengths in Bohr, the result is the gradient: the forces with the other sign.
+Energies are in Hartree, lengths in Bohr, the result is the gradient: the forces with the other sign. A dipole moment is
+about the origin of the coordinates.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from alflow.domain import Evaluation, Label, Structure
+from alflow.properties import fixed_dipole
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 __all__ = ["to_qcschema"]
@@ -30,6 +30,7 @@ def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: The structure is periodic, which QCSchema cannot say.
 
     Examples:
+        >>> import numpy as np
         >>> from alflow.domain import Level
         >>> pair = Structure.of("HH", [[0, 0, 0], [0, 0, 0.74]])
         >>> label = Label(pair, Level("morse", {"depth_ev": 4.5}), Evaluation(-4.5, np.zeros((2, 3))))
@@ -54,7 +55,7 @@ def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
             "basis": settings.get("basis"),
         },
         "keywords": {"engine": label.level.engine, **settings},
-        "properties": _properties(label.evaluation),
+        "properties": _properties(label.evaluation, structure.charge),
         "return_result": (-label.evaluation.forces / EV_ANG_PER_HARTREE_BOHR).ravel().tolist(),
         "success": True,
         "provenance": provenance,
@@ -75,7 +76,7 @@ def _molecule(structure: Structure) -> dict[str, Any]:
     }
 
 
-def _properties(evaluation: Evaluation) -> dict[str, Any]:
+def _properties(evaluation: Evaluation, charge: int) -> dict[str, Any]:
     told = evaluation.diagnostics
     found: dict[str, Any] = {
         "return_energy": evaluation.energy / EV_PER_HARTREE,
@@ -83,6 +84,7 @@ def _properties(evaluation: Evaluation) -> dict[str, Any]:
     }
     if "n_ao" in told:
         found["calcinfo_nbasis"] = told["n_ao"]
-    if "dipole_e_ang" in told:
-        found["scf_dipole_moment"] = (np.array(told["dipole_e_ang"]) / ANG_PER_BOHR).tolist()
+    dipole = fixed_dipole(evaluation, charge)
+    if dipole is not None:
+        found["scf_dipole_moment"] = (dipole / ANG_PER_BOHR).tolist()
     return found

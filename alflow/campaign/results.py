@@ -132,16 +132,28 @@ class Results:
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
         execution = execution or execution_key(self._site.campaign_id, self._epoch, task)
+        return replace(self.found(task, frame_id, label, execution), spooled=result)
+
+    def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
+        """A label that exists, just made or made before: to be learnt from, if its energy is where it could be."""
         frame = self._store.frame(frame_id)
         wrong = self._learn(frame, label)
         if wrong is None:
-            return replace(self.found(task, frame_id, label, execution), spooled=result)
-
-        def effects(tx: Transaction, seq: int) -> None:
-            tx.add_label(label, execution)  # paid for, and kept; but nothing learns from it unseen
-
+            return _done(task, frame, label, execution)
         message = f"The label is stored and not learnt from: {wrong}."
-        return Interpretation(LabelFailed(task, frame_id, FailureKind.REJECTED.value, message), effects, spooled=result)
+        event = LabelFailed(task, frame_id, FailureKind.REJECTED.value, message)
+        return replace(_done(task, frame, label, execution), event=event)
+
+    def recovered(
+        self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None
+    ) -> Interpretation:
+        """A label that an orchestrator paid for and did not live to commit. Its energy is not judged."""
+        assert isinstance(result.outcome, Evaluation)
+        label = Label(structure, self._site.reference.level, result.outcome, result.provenance)
+        key = execution or execution_key(self._site.campaign_id, self._epoch, task)
+        made = _done(task, self._store.frame(frame_id), label, key)
+        assert isinstance(made.event, LabelDone)
+        return replace(made, event=replace(made.event, recovered=True), spooled=result)
 
     def _learn(self, frame: FrameRecord, label: Label) -> str | None:
         """Hold a label's energy against the committee's; what is wrong, if anything."""
@@ -153,32 +165,6 @@ class Results:
         if wrong is None:
             self._band.learn(error, disagreement)
         return wrong
-
-    def recovered(
-        self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None
-    ) -> Interpretation:
-        """A label that an orchestrator paid for and did not live to commit."""
-        assert isinstance(result.outcome, Evaluation)
-        label = Label(structure, self._site.reference.level, result.outcome, result.provenance)
-        key = execution or execution_key(self._site.campaign_id, self._epoch, task)
-        made = self.found(task, frame_id, label, key)
-        assert isinstance(made.event, LabelDone)
-        return replace(made, event=replace(made.event, recovered=True), spooled=result)
-
-    def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
-        """A label that exists: just made, or made before."""
-        frame = self._store.frame(frame_id)
-        max_error = mean_error = None
-        if frame.predicted_forces is not None:
-            difference = frame.predicted_forces - label.evaluation.forces
-            max_error = float(np.linalg.norm(difference, axis=1).max())
-            mean_error = float(np.abs(difference).mean())
-
-        def effects(tx: Transaction, seq: int) -> None:
-            tx.add_label(label, execution)
-
-        event = LabelDone(task, frame_id, max_error, mean_error)
-        return Interpretation(event, effects)
 
     def _segment(self, task: ExploreTask, outcome: SegmentOutcome, state: State) -> Interpretation:
         reports: list[WalkerReport] = []
@@ -314,6 +300,20 @@ class Results:
                 )
 
         return Interpretation(event, effects)
+
+
+def _done(task: str, frame: FrameRecord, label: Label, execution: str | None) -> Interpretation:
+    """A label is there: how far the committee was off, and what is to be stored."""
+    max_error = mean_error = None
+    if frame.predicted_forces is not None:
+        difference = frame.predicted_forces - label.evaluation.forces
+        max_error = float(np.linalg.norm(difference, axis=1).max())
+        mean_error = float(np.abs(difference).mean())
+
+    def effects(tx: Transaction, seq: int) -> None:
+        tx.add_label(label, execution)
+
+    return Interpretation(LabelDone(task, frame.id, max_error, mean_error), effects)
 
 
 def _frame_of(state: State, task: LabelTask) -> str:

@@ -32,6 +32,7 @@ from alflow.campaign.events import (
     CommitteeLost,
     Event,
     LabelDone,
+    LabelFailed,
     StopRequested,
     event_from_payload,
     event_to_payload,
@@ -186,7 +187,7 @@ class Runner:
             found.effects(tx, seq)
             if completion is not None:
                 self._finish_execution(tx, completion)
-            elif isinstance(found.event, LabelDone):
+            elif isinstance(found.event, LabelDone | LabelFailed):
                 self._finish_found(tx, found.event.task, found.spooled)
             for command in commands:
                 self._write(tx, seq, command)

@@ -19,8 +19,9 @@ from alflow.units import EV_PER_U_ANG2_FS2, EV_PER_WAVENUMBER, HBAR_EV_FS, KM_MO
 
 __all__ = ["Vibrations", "vibrations"]
 
-_LINEAR: Final = 1e-4
-"""A rotation that moves the atoms less than this share of the strongest one is none: the molecule is linear."""
+_LINEAR: Final = 1e-2
+"""A rotation that moves the atoms less than this share of the strongest one is none: the molecule is linear, if not to
+the last digit of its file."""
 
 _WAVENUMBER: Final = HBAR_EV_FS / EV_PER_U_ANG2_FS2**0.5 / EV_PER_WAVENUMBER
 """Wavenumber, 1/cm, of a mass-weighted force constant of 1 eV/(Å² u)."""

@@ -42,7 +42,7 @@ def analytic_hessian(reference: PyscfReference, structure: Structure) -> FloatAr
         raise InputError(f"No analytic Hessian of {structure.formula}: {found.message}")
     try:
         blocks = np.asarray(found.mean_field.Hessian().kernel())
-    except (AttributeError, NotImplementedError, RuntimeError) as error:
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"PySCF has no analytic Hessian at this level ({type(error).__name__}: {error}); leave --analytic out."
         ) from error

@@ -223,27 +223,7 @@ def make_reference(config: EngineConfig) -> Reference:
     """
     match config:
         case PyscfConfig():
-            return PyscfReference(
-                functional=config.functional,
-                basis=config.basis,
-                cartesian=config.cartesian,
-                element_basis=tuple(config.element_basis.items()),
-                density_fitting=config.density_fitting,
-                auxiliary_basis=config.auxiliary_basis,
-                dispersion=config.dispersion,
-                grid_level=config.resolved_grid_level,
-                nonlocal_grid_level=config.nonlocal_grid_level,
-                energy_tolerance_ha=config.resolved_energy_tolerance_ha,
-                gradient_tolerance_ha=config.resolved_gradient_tolerance_ha,
-                spin_policy=config.spin_policy,
-                solvent_dielectric=config.solvent_dielectric,
-                smearing_ha=config.smearing_ha,
-                properties=tuple(config.properties),
-                max_cycles=config.max_cycles,
-                device=config.device,
-                memory_mb=int(0.75 * config.memory_limit_mb),
-                threads=config.threads,
-            )
+            return _make_pyscf(config)
         case PyscfPeriodicConfig():
             return make_periodic(config)
         case TdaConfig():
@@ -271,3 +251,27 @@ def make_reference(config: EngineConfig) -> Reference:
             )
         case LennardJonesConfig():
             return LennardJones(config.well_ev, config.sigma_ang, config.cutoff_ang, config.delay_s)
+
+
+def _make_pyscf(config: PyscfConfig) -> PyscfReference:
+    return PyscfReference(
+        functional=config.functional,
+        basis=config.basis,
+        cartesian=config.cartesian,
+        element_basis=tuple(config.element_basis.items()),
+        density_fitting=config.density_fitting,
+        auxiliary_basis=config.auxiliary_basis,
+        dispersion=config.dispersion,
+        grid_level=config.resolved_grid_level,
+        nonlocal_grid_level=config.nonlocal_grid_level,
+        energy_tolerance_ha=config.resolved_energy_tolerance_ha,
+        gradient_tolerance_ha=config.resolved_gradient_tolerance_ha,
+        spin_policy=config.spin_policy,
+        solvent_dielectric=config.solvent_dielectric,
+        smearing_ha=config.smearing_ha,
+        properties=tuple(config.properties),
+        max_cycles=config.max_cycles,
+        device=config.device,
+        memory_mb=int(0.75 * config.memory_limit_mb),
+        threads=config.threads,
+    )

@@ -76,7 +76,11 @@ def evaluate(reference: PyscfPeriodicReference, structure: Structure) -> Outcome
         if reference.smearing_ha is None:
             message += " A cell with a small gap or none needs smearing_ha or more kpoints."
         return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": trace.rungs})
-    return _finish(reference, structure, mean_field, norm, trace)
+    try:
+        return _finish(reference, structure, mean_field, norm, trace)
+    except (ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
+        message = f"PySCF gave up at the gradient or the stress: {error}."
+        return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": trace.rungs})
 
 
 def check_crystal(reference: PyscfPeriodicReference, structure: Structure) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +20,9 @@ PROCEDURE: Final = 1
 Route = Literal["multigrid", "fft"]
 """How densities and potentials come onto the grid: on several grids, fine ones for narrow functions only (one k-point),
 or all on one grid, with the orbitals kept from cycle to cycle (any k-points)."""
+
+FINER_CUTOFF: Final = 1.5
+"""How much finer the waves of a grid are that a label is compared with."""
 
 KEPT_SHARE: Final = 0.25
 """Part of the memory that may go to orbitals that are kept."""
@@ -163,6 +166,16 @@ class PyscfPeriodicReference:
             "gradient_tolerance_ha": self.gradient_tolerance_ha,
         }
         return Level("pyscf-periodic", settings)
+
+    @property
+    def plain(self) -> PyscfPeriodicReference:
+        """The same without the stress, for checks that look at energy and forces only."""
+        return replace(self, stress=False)
+
+    @property
+    def finer(self) -> PyscfPeriodicReference:
+        """The same on a finer grid, without the stress."""
+        return replace(self.plain, ke_cutoff_ha=FINER_CUTOFF * self.ke_cutoff_ha)
 
     def kept_orbitals_mb(self, points: int, n_functions: int) -> float:
         """Memory of orbitals that are kept from cycle to cycle, MB; zero where they would take too large a share.

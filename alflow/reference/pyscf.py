@@ -1,7 +1,8 @@
 """The PySCF reference: a level of theory as a small picklable noun.
 
 This module does not load PySCF. The orchestrator and the Dask workers carry references about without ever computing
-with them; PySCF (half a second, a hundred megabytes) is loaded by :meth:`PyscfReference.evaluate`.
+with them; PySCF (half a second, a hundred megabytes) is loaded by :meth:`PyscfReference.evaluate`, and to count basis
+functions by :meth:`PyscfReference.size`.
 """
 
 from __future__ import annotations

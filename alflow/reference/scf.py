@@ -159,7 +159,7 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
         return field
     try:
         return _finish(reference, structure, field)
-    except (ArithmeticError, RuntimeError) as error:
+    except (ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
         message = f"PySCF gave up at the gradient: {error}."
         return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": field.trace.rungs})
 

@@ -50,3 +50,14 @@ def test_labels_on_another_state_are_stored_and_not_learnt_from(
     assert set(refused) <= stored, "what was paid for is kept"
     learnt = {identity for (identity,) in rows(config.database, "SELECT structure_id FROM dataset_members")}
     assert not learnt & set(refused)
+
+    again = toy(tmp_path, label_budget=24, name="again")
+    with pytest.raises(Enough):
+        run_campaign(again, Jumping(), [UntilLearntAfter(2)])
+    told = "SELECT structure_id FROM label_jobs WHERE failure_kind = 'REJECTED' AND campaign_id = 2"
+    met = {identity for (identity,) in rows(again.database, told)} & set(refused)
+    assert met, "the same walkers meet the same labels"
+    executed = "SELECT count(*) FROM executions WHERE campaign_id = 2 AND wall_s IS NULL AND status = 'done'"
+    assert rows(again.database, executed)[0][0] > 0, "which are found, not computed again"
+    learnt = {identity for (identity,) in rows(again.database, "SELECT structure_id FROM dataset_members")}
+    assert not learnt & met
