@@ -163,6 +163,8 @@ def hessian(
     """Compute vibrations and infrared intensities from labels of displaced structures; the same command continues."""
     if output is not None and output.suffix not in (".json", ".npz"):
         raise ConfigError(f"--out {output}: expected a name that ends in .json or .npz.")
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--out {output}: there is no folder {output.parent}.")
     if not 1e-4 <= step_ang <= 0.1:
         raise ConfigError(f"--step-ang {step_ang}: expected 0.0001 to 0.1 Å; 0.005 suits converged labels.")
     console = _room("campaign.hessian_console")

@@ -20,11 +20,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from alflow.campaign.config import available_cores
 from alflow.campaign.console import start_logging
 from alflow.campaign.executors.dask import DaskExecutor
-from alflow.campaign.label_console import read_level, show_cost
-from alflow.campaign.labelling import Labelled, label_structures
+from alflow.campaign.label_console import LabelProgress, label_slots, read_level, show_cost
+from alflow.campaign.labelling import label_structures
 from alflow.campaign.teacher import check_reference, make_reference
 from alflow.domain import Evaluation, Reference, Structure
 from alflow.domain.ase import read_structures
@@ -40,8 +39,6 @@ log = logging.getLogger("alflow")
 
 LARGEST_FORCE_EV_ANG: Final = 0.05
 """Above this force on any atom a structure is no stationary point, and its vibrations mean little."""
-
-LINE_EVERY_S: Final = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +165,8 @@ def _labels(
     cores: int | None,
 ) -> list[Evaluation] | None:
     """Labels of all structures, in their order; None if it was stopped before."""
-    available = available_cores()
-    if cores is not None and not 1 <= cores <= available:
-        raise ConfigError(f"--cores {cores}: this process may use 1 to {available}.")
-    slots = (cores or available) // config.threads
-    if slots < 1:
-        raise ConfigError(f"A label of {config.threads} threads does not fit on {cores or available} cores.")
-    watcher = _Watcher()
+    slots = label_slots(cores, config.threads)
+    watcher = LabelProgress(slots)
     executor = partial(DaskExecutor, slots, config.threads, "127.0.0.1:0")
     found = label_structures(wanted, reference, config, database, name, slots, executor, watcher)
     show_cost(console, found, time.monotonic() - watcher.began, slots)
@@ -189,19 +181,6 @@ def _labels(
     with Store.open(database, read_only=True) as store:
         labels = store.labels_by_id([(structure.id, reference.level.id) for structure in wanted])
     return [label.evaluation for label in labels]
-
-
-class _Watcher:
-    """Writes a line now and then: how many labels are there."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self._last = self.began
-
-    def __call__(self, found: Sequence[Labelled]) -> None:
-        if time.monotonic() - self._last >= LINE_EVERY_S:
-            self._last = time.monotonic()
-            log.info("labels %d/%d", sum(item.state in ("done", "known") for item in found), len(found))
 
 
 def _show(console: Console, found: Harmonic) -> None:

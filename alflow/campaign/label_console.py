@@ -30,7 +30,7 @@ from alflow.reference import PyscfConfig, ReferenceConfig
 from alflow.reference.orbital_config import Preset
 from alflow.store.location import check_location, shown
 
-__all__ = ["label", "read_level"]
+__all__ = ["LabelProgress", "label", "label_slots", "read_level", "show_cost"]
 
 log = logging.getLogger("alflow")
 
@@ -60,8 +60,8 @@ def label(file: Path, level: str, database: str, name: str, cores: int | None) -
     except InputError as error:
         raise type(error)(f"{file}: {error}") from error
     check_location(database)
-    slots = _slots(cores, config.threads)
-    watcher = _Watcher(slots)
+    slots = label_slots(cores, config.threads)
+    watcher = LabelProgress(slots)
     executor = partial(DaskExecutor, slots, config.threads, "127.0.0.1:0")
     found = label_structures(structures, make_reference(config), config, database, name, slots, executor, watcher)
     show_cost(console, found, time.monotonic() - watcher.began, slots)
@@ -109,7 +109,12 @@ def _read(file: Path) -> list[Structure]:
     return structures
 
 
-def _slots(cores: int | None, threads: int) -> int:
+def label_slots(cores: int | None, threads: int) -> int:
+    """Labels at once on so many cores, or on all of them.
+
+    Raises:
+        ConfigError: There are not so many cores, or too few for one label.
+    """
     available = available_cores()
     if cores is not None and not 1 <= cores <= available:
         raise ConfigError(f"--cores {cores}: this process may use 1 to {available}.")
@@ -119,7 +124,7 @@ def _slots(cores: int | None, threads: int) -> int:
     return wanted // threads
 
 
-class _Watcher:
+class LabelProgress:
     """Writes a line now and then: how many are done, and when the rest will be."""
 
     def __init__(self, slots: int) -> None:
@@ -127,6 +132,7 @@ class _Watcher:
         self._slots, self._last = slots, 0.0
 
     def __call__(self, found: Sequence[Labelled]) -> None:
+        """Write a line, if it is time for one or all is done."""
         if time.monotonic() - self._last < LINE_EVERY_S and any(item.state == "open" for item in found):
             return
         self._last = time.monotonic()

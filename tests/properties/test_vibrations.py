@@ -188,3 +188,16 @@ def test_the_analytic_hessian_of_dft_differs_by_the_response_of_the_grid() -> No
 def test_what_has_no_analytic_hessian_is_refused() -> None:
     with pytest.raises(ConfigError, match="leave --analytic out"):
         analytic_hessian(replace(TIGHT, smearing_ha=0.01), WATER)
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.0005, 0.005])
+def test_a_linear_molecule_is_one_also_with_the_rounding_of_its_file(bend: float) -> None:
+    """CO2 on springs: four vibrations, two of them bends of the same wavenumber."""
+    positions = np.array([[-1.16, 0.0, 0.0], [0.0, bend, 0.0], [1.16, 0.0, 0.0]])
+    stretch, flex = np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]), np.array([[1.0, -2.0, 1.0]])
+    along = 90.0 * stretch.T @ stretch
+    across = 4.0 * flex.T @ flex
+    hessian = np.kron(along, np.diag([1.0, 0.0, 0.0])) + np.kron(across, np.diag([0.0, 1.0, 1.0]))
+    found = vibrations(hessian, np.array([15.999, 12.011, 15.999]), positions)
+    assert len(found.wavenumbers) == 4
+    assert found.wavenumbers[1] == pytest.approx(found.wavenumbers[0], rel=1e-3)

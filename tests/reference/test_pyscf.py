@@ -177,3 +177,15 @@ def test_density_fitting_uses_the_auxiliary_basis_pyscf_chooses_by_itself() -> N
     ours = evaluation(PyscfReference(grid_level=1), WATER)
     # With another auxiliary basis the energies differ by an meV.
     assert ours.energy == pytest.approx(mean_field.e_tot * EV_PER_HARTREE, abs=1e-6)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), np.linalg.LinAlgError("singular"), FloatingPointError("nan")])
+def test_a_failure_at_the_gradient_is_a_value(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pyscf.grad.rhf.GradientsBase.kernel", fail)
+    outcome = PyscfReference(functional="hf", basis="sto-3g", density_fitting=False).evaluate(WATER)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.SCF_FAIL
+    assert "gave up at the gradient" in outcome.message
