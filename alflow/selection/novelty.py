@@ -38,8 +38,8 @@ def fingerprint(structure: Structure) -> FloatArray:
         One vector: 1 + n + 5 exact numbers, then n(n − 1)/2 distances, Å.
 
     Examples:
-        >>> fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0.75, 0]]))
-        array([2.  , 1.  , 1.  , 0.  , 1.  , 0.  , 0.  , 0.  , 0.75])
+        >>> fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0.75, 0]])).tolist()
+        [2.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.75]
     """
     n = len(structure)
     i, j = np.triu_indices(n, k=1)
