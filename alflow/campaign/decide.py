@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from alflow.campaign.commands import Command, DropFrame, Finish, ProposeSeeds, StartExploring, StartScoring
@@ -26,7 +25,7 @@ from alflow.campaign.events import (
     WalkerReport,
 )
 from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
-from alflow.campaign.state import Phase, State, WalkerState
+from alflow.campaign.state import Phase, State, WalkerState, replace
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
 from alflow.selection import Request, admit, rescore, stop_reached
@@ -151,7 +150,7 @@ def _put_back(state: State, task: str) -> Change:
     request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
     if request.n_lost >= LOSS_LIMIT:
         message = f"its worker was lost {request.n_lost} times"
-        state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request.frame_id, restart=True)
+        state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
         return state, [job_of(request, "quarantined", "WORKER_LOST", message)]
     state, commands = _enqueue(state, request)
     return state, commands
@@ -167,25 +166,25 @@ def _enqueue(state: State, request: Request, failure: str | None = None, message
 def _drop(state: State, dropped: Any, commands: list[Command]) -> Change:
     for request, reason in dropped:
         state = replace(state, n_dropped=state.n_dropped + 1)
-        state = _settle_walker(state, request.frame_id)
+        state = _settle_walker(state, request)
         commands.append(job_of(request, "dropped", message=reason))
         commands.append(DropFrame(request.frame_id, "dropped", reason))
     return state, commands
 
 
-def _settle_walker(state: State, frame_id: str, restart: bool = False) -> State:
+def _settle_walker(state: State, request: Request, restart: bool = False) -> State:
     """The walker that waits for this frame may go on once a committee knows all that is known now.
 
     With ``restart`` (the frame could not be labelled) it leaves the place at once, for its starting structure.
     """
-    for walker in state.walkers:
-        if walker.status == "paused" and walker.frame_id == frame_id:
-            if restart:
-                freed = replace(walker, status="ready", restart=True, frame_id=None, reason="its frame has no label")
-            else:
-                freed = replace(walker, frame_id=None, needs_labels=state.n_done)
-            state = state.with_walker(freed)
-    return state
+    walker = state.walkers[request.walker] if request.walker >= 0 else None
+    if walker is None or walker.status != "paused" or walker.frame_id != request.frame_id:
+        return state
+    if restart:
+        freed = replace(walker, status="ready", restart=True, frame_id=None, reason="its frame has no label")
+    else:
+        freed = replace(walker, frame_id=None, needs_labels=state.n_done)
+    return state.with_walker(freed)
 
 
 def _request(frame: FrameSeen, purpose: Any, generation: int) -> Request:
@@ -278,7 +277,7 @@ def _label_done(state: State, event: LabelDone) -> Change:
         failures=0,
         idle_rounds=0,
     )
-    return _settle_walker(state, event.frame_id), [job_of(running.request, "done")]
+    return _settle_walker(state, running.request), [job_of(running.request, "done")]
 
 
 def _label_failed(state: State, event: LabelFailed) -> Change:
@@ -291,7 +290,7 @@ def _label_failed(state: State, event: LabelFailed) -> Change:
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
     if event.failure in WORTH_REPEATING and request.attempts < state.config.reference.max_attempts:
         return _enqueue(state, request, event.failure, event.message)
-    state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), event.frame_id, restart=True)
+    state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
     return state, [job_of(request, "quarantined", event.failure, event.message)]
 
 

@@ -155,9 +155,10 @@ class LabellingRun:
             while self._running or (self.waiting and not self._stopping):
                 while self.waiting and len(self._running) < workers.slots and not self._stopping:
                     self._start(workers, self.waiting.popleft())
-                completion = workers.wait(WAIT_S)
-                if completion is not None:
+                completions = workers.wait(WAIT_S)
+                for completion in completions:
                     self._finish(completion)
+                if completions:
                     self._expect()
                     self._watcher(self.found)
                 if time.monotonic() - beaten > BEAT_S:

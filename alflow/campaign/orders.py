@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from alflow.campaign.commands import StartExploring, StartLabel, StartScoring, StartTraining, WalkerOrder
+from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.requests import label_request
 from alflow.campaign.site import DETACHMENT_ANG, Site, split_of
 from alflow.campaign.tasks import ExploreTask, LabelTask, ScoreTask, TrainTask, WeightFile
@@ -33,14 +34,17 @@ class Orders:
         store: The database, which holds checkpoints, frames, labels and committees.
         lease: The right to write to this campaign.
         site: Structures, reference, folders.
+        open_frames: Frames that wait for their label.
     """
 
-    def __init__(self, store: Store, lease: Lease, site: Site) -> None:
+    def __init__(self, store: Store, lease: Lease, site: Site, open_frames: OpenFrames) -> None:
         self._store = store
+        self._open = open_frames
         self._lease = lease
         self._site = site
         self._labelled_homes: tuple[Structure, ...] | None = None
         self._walkers = {r.walker: r for r in store.walkers(site.campaign_id)}
+        self._weights: WeightFile | None = None
         self._cost: CostModel | None = None
         self._labels_ordered = self._look_again = 0
 
@@ -62,7 +66,7 @@ class Orders:
             command.task,
             label_request(
                 reference,
-                self._store.structure(command.structure_id),
+                self._open.structure(command.frame_id),
                 self._site.config.reference,
                 command.task,
                 command.attempt,
@@ -110,7 +114,7 @@ class Orders:
 
     def score(self, command: StartScoring) -> ScoreTask:
         """Frames that wait for a label."""
-        structures = tuple(self._structure_of(frame_id) for frame_id in command.frame_ids)
+        structures = tuple(self._open.structure(frame_id) for frame_id in command.frame_ids)
         return ScoreTask(command.task, self.active_weights(), command.frame_ids, structures)
 
     def dataset(self, n_labels: int) -> Parts:
@@ -124,10 +128,17 @@ class Orders:
 
     def active_weights(self) -> WeightFile:
         """The weight file of the active committee."""
-        record = self._store.active_committee(self._site.campaign_id)
-        if record is None:
-            raise CampaignError("No committee is active yet; only labelling may run before the first training.")
-        return WeightFile(self._site.weights.absolute() / f"{record.sha256}.safetensors", record.sha256)
+        if self._weights is None:
+            record = self._store.active_committee(self._site.campaign_id)
+            if record is None:
+                raise CampaignError("No committee is active yet; only labelling may run before the first training.")
+            path = self._site.weights.absolute() / f"{record.sha256}.safetensors"
+            self._weights = WeightFile(path, record.sha256)
+        return self._weights
+
+    def forget_weights(self) -> None:
+        """Another committee may be active now."""
+        self._weights = None
 
     def weights_problem(self) -> str | None:
         """What is wrong with the active committee's weight file; None if it is whole, or if there is none yet."""
@@ -140,9 +151,6 @@ class Orders:
         except OSError as error:
             return f"{path}: {error.strerror}"
         return None if whole else f"{path} is not what was written"
-
-    def _structure_of(self, frame_id: str) -> Structure:
-        return self._store.structure(self._store.frame(frame_id).structure_id)
 
     def _homes(self) -> tuple[Structure, ...]:
         """Starting structures that have a label: of another one the committee may not know the elements."""

@@ -6,8 +6,6 @@ and to a segment of dynamics. Nothing waits for everything: labels run while wal
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from alflow.campaign.commands import (
     Command,
     DropFrame,
@@ -19,7 +17,7 @@ from alflow.campaign.commands import (
     StartTraining,
     WalkerOrder,
 )
-from alflow.campaign.state import Running, State, WalkerState
+from alflow.campaign.state import Running, State, WalkerState, replace
 from alflow.selection import Request, next_request
 from alflow.units import FS_PER_PS
 
@@ -73,9 +71,10 @@ def _close_if_done(state: State) -> State:
     if state.n_done >= state.config.label_budget and not state.running_of("label"):
         return state.closing("label budget spent")
     quiet_ps = state.quiet_steps * state.config.timestep_fs / FS_PER_PS
+    if quiet_ps < state.config.quiet_ps or state.queue:
+        return state
     # Twice as long is long enough even for the audits: near its minimum a molecule may have no new frame to offer.
-    waited = quiet_ps >= 2 * state.config.quiet_ps or not _audit_wanted(state)
-    if quiet_ps >= state.config.quiet_ps and not state.queue and waited:
+    if quiet_ps >= 2 * state.config.quiet_ps or not _audit_wanted(state):
         resets = sum(walker.resets for walker in state.walkers)
         guarded = f"; in all, guards sent walkers back {resets} times" if resets else ""
         return state.closing(f"no frame was flagged in {quiet_ps:.0f} ps{guarded}")
@@ -92,11 +91,13 @@ def _start_one(state: State) -> tuple[State, list[Command]]:
     if state.rescore and not state.committee_lost and any(r.purpose == "flagged" for r in state.queue):
         return _start_scoring(state)
     can_label = bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
-    group = _ready_group(state)
-    if can_label and (not group or state.last_start == "explore"):
+    if can_label and state.last_start == "explore":
         return _start_label(state)
+    group = _ready_group(state)
     if group:
         return _start_exploring(state, group)
+    if can_label:
+        return _start_label(state)
     if _fresh_labels(state) > 0 and state.generation > 0 and not state.running_of("train"):
         return _start_training(state)  # a core is free and every walker waits: train on what there is
     return state, []
@@ -169,12 +170,15 @@ def _ready_group(state: State) -> tuple[WalkerState, ...]:
         return ()
     n_groups = min(state.slots, len(state.walkers))
     busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}
-    groups: list[tuple[int, int, tuple[WalkerState, ...]]] = []
-    for number in range(n_groups):
-        ready = tuple(w for w in state.walkers if w.walker % n_groups == number and w.status == "ready")
-        if ready and number not in busy:
-            groups.append((sum(w.step for w in ready) // len(ready), number, ready))
-    return min(groups)[2] if groups else ()
+    ready: dict[int, list[WalkerState]] = {}
+    for walker in [w for w in state.walkers if w.status == "ready"]:
+        number = walker.walker % n_groups
+        if number not in busy:
+            ready.setdefault(number, []).append(walker)
+    if not ready:
+        return ()
+    least = min(ready, key=lambda number: (sum(w.step for w in ready[number]) // len(ready[number]), number))
+    return tuple(ready[least])
 
 
 def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[State, list[Command]]:

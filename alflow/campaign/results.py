@@ -22,15 +22,15 @@ from alflow.campaign.events import (
     WalkerReport,
 )
 from alflow.campaign.executors import Completion
+from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Parts, dataset_digest
 from alflow.campaign.site import Site, execution_key, frame_name
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Answer, ExploreTask, LabelTask, ScoreTask, Task, TrainingResult, TrainTask
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
-from alflow.domain.structure import FloatArray
 from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
 from alflow.reference import LabelResult
-from alflow.selection import EnergyBand, fingerprint, first_near_duplicate
+from alflow.selection import EnergyBand, Fingerprints, fingerprint
 from alflow.store import CommitteeRecord, FrameRecord, Lease, Store, Transaction, WalkerRecord
 
 __all__ = ["Effects", "Results"]
@@ -67,18 +67,20 @@ class Results:
         store: The database.
         lease: The right to write to this campaign.
         site: Structures, reference, folders.
+        open_frames: Frames that wait for their label.
     """
 
-    def __init__(self, store: Store, lease: Lease, site: Site) -> None:
-        self._store = store
+    def __init__(self, store: Store, lease: Lease, site: Site, open_frames: OpenFrames) -> None:
+        self._open = open_frames
         self._epoch = lease.epoch
         self._site = site
-        self._fingerprints: dict[str, FloatArray] = {}
+        self._fingerprints = Fingerprints()
         self._band = EnergyBand()
         frames = {frame.id: frame for frame in store.frames(site.campaign_id)}
-        for frame in frames.values():
-            if frame.decision in ("seed", "flagged", "audit"):
-                self._fingerprints[frame.id] = fingerprint(store.structure(frame.structure_id))
+        seen = [frame for frame in frames.values() if frame.decision in ("seed", "flagged", "audit")]
+        structures = store.structures_by_id(frame.structure_id for frame in seen)
+        for frame in seen:
+            self._fingerprints.add(frame.id, fingerprint(structures[frame.structure_id]))
         done = [job for job in store.jobs(site.campaign_id, state="done") if job.frame_id in frames]
         labels = store.labels_by_id([(job.structure_id, job.level_id) for job in done])
         for job, label in zip(done, labels, strict=True):
@@ -104,16 +106,17 @@ class Results:
 
     def forget(self, frame_id: str) -> None:
         """A frame that will not be labelled makes no other frame a repetition."""
-        self._fingerprints.pop(frame_id, None)
+        self._fingerprints.discard(frame_id)
 
     def seeds(self, structures: list[Structure]) -> Interpretation:
         """Starting frames, as an event."""
         seen, records = [], []
         for number, structure in enumerate(structures):
             name = frame_name(self._site.campaign_id, "seed", -1, number, structure.id)
-            self._fingerprints[name] = fingerprint(structure)
+            self._fingerprints.add(name, fingerprint(structure))
             seen.append(FrameSeen(name, structure.id, -1, number, 0.0))
             records.append(FrameRecord(name, self._site.campaign_id, structure.id, "seed", "seed"))
+            self._open.add(records[-1], structure)
 
         def effects(tx: Transaction, seq: int) -> None:
             for record, structure in zip(records, structures, strict=True):
@@ -136,7 +139,7 @@ class Results:
 
     def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
         """A label that exists, just made or made before: to be learnt from, if its energy is where it could be."""
-        frame = self._store.frame(frame_id)
+        frame = self._open.frame(frame_id)
         wrong = self._learn(frame, label)
         if wrong is None:
             return _done(task, frame, label, execution)
@@ -151,7 +154,7 @@ class Results:
         assert isinstance(result.outcome, Evaluation)
         label = Label(structure, self._site.reference.level, result.outcome, result.provenance)
         key = execution or execution_key(self._site.campaign_id, self._epoch, task)
-        made = _done(task, self._store.frame(frame_id), label, key)
+        made = _done(task, self._open.frame(frame_id), label, key)
         assert isinstance(made.event, LabelDone)
         return replace(made, event=replace(made.event, recovered=True), spooled=result)
 
@@ -203,11 +206,9 @@ class Results:
     ) -> tuple[FrameSeen, FrameRecord]:
         name = frame_name(self._site.campaign_id, purpose, frame.walker, frame.step, frame.structure.id)
         mark = fingerprint(frame.structure)
-        known = list(self._fingerprints)
-        twin = first_near_duplicate(mark, list(self._fingerprints.values()), self._site.config.duplicate_tolerance_ang)
-        duplicate = known[twin] if twin is not None else None
+        duplicate = self._fingerprints.twin(mark, self._site.config.duplicate_tolerance_ang)
         if duplicate is None:
-            self._fingerprints[name] = mark
+            self._fingerprints.add(name, mark)
         record = FrameRecord(
             id=name,
             campaign_id=self._site.campaign_id,
@@ -226,6 +227,8 @@ class Results:
             predicted_energy=frame.predicted_energy,
             predicted_forces=frame.predicted_forces,
         )
+        if duplicate is None:
+            self._open.add(record, frame.structure)
         seen = FrameSeen(name, frame.structure.id, frame.walker, frame.step, frame.disagreement, duplicate)
         return seen, record
 

@@ -1,8 +1,9 @@
 """Carries out what ``decide`` says: journal first, then act.
 
-For every event, one transaction holds the journal entry, the data that came with it and the bookkeeping that follows
-from it, fenced by the campaign's lease. Only when that is committed are the tasks it calls for submitted. Killing this
-process at any instant loses at most the tasks in flight.
+One transaction, fenced by the campaign's lease, holds the journal entry of an event, the data that came with it and the
+bookkeeping that follows from it; events that come together share one, because a commit waits for the disk. Only when it
+is committed are the tasks that it calls for submitted. Killing this process at any instant loses at most the tasks in
+flight.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Protocol
 
 from alflow.campaign.commands import (
@@ -34,10 +37,12 @@ from alflow.campaign.events import (
     LabelDone,
     LabelFailed,
     StopRequested,
+    TrainingDone,
     event_from_payload,
     event_to_payload,
 )
 from alflow.campaign.executors import Completion, Executor
+from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders
 from alflow.campaign.results import Interpretation, Results, cost_of, failure_of, spent_on
 from alflow.campaign.site import Site, execution_key
@@ -63,6 +68,16 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One event on its way into the journal: what it means, what ended for it, and what ``decide`` made of it."""
+
+    found: Interpretation
+    completion: Completion | None
+    state: State
+    commands: Sequence[Command]
+
+
 class Runner:
     """Drives one campaign until it ends or is stopped.
 
@@ -82,8 +97,9 @@ class Runner:
         self._site = site
         self._executor = executor
         self._observers = tuple(observers)
-        self._orders = Orders(store, lease, site)
-        self._results = Results(store, lease, site)
+        self._open = OpenFrames(store)
+        self._orders = Orders(store, lease, site, self._open)
+        self._results = Results(store, lease, site, self._open)
         self._tasks: dict[str, Task] = {}
         self._local: deque[Interpretation] = deque()
         self._state: State | None = None
@@ -115,9 +131,7 @@ class Runner:
             self._record(Interpretation(CampaignResumed(self._executor.slots)))
         beat = time.monotonic()
         while self._go_on():
-            completion = self._executor.wait(WAIT_S)
-            if completion is not None:
-                self._take(completion)
+            self._take(self._executor.wait(WAIT_S))
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
                 self._keep_alive()
@@ -156,11 +170,16 @@ class Runner:
             result, execution = spooled.result, self._open_execution(task)
             self._record(self._results.recovered(task, request.frame_id, structure, result, execution))
 
-    def _take(self, completion: Completion) -> None:
-        task = self._tasks.pop(completion.task, None)
-        if task is None:
-            return
-        self._record(self._results.interpret(task, completion, self._known), completion)
+    def _take(self, completions: Sequence[Completion]) -> None:
+        steps: list[_Step] = []
+        state = self._known
+        for completion in completions:
+            task = self._tasks.pop(completion.task, None)
+            if task is not None:
+                steps.append(self._step(state, self._results.interpret(task, completion, state), completion))
+                state = steps[-1].state
+        if steps:
+            self._commit(steps)
 
     def _keep_alive(self) -> None:
         self._store.beat(self._lease)
@@ -174,35 +193,54 @@ class Runner:
         while self._local:
             self._record(self._local.popleft())
 
-    def _record(self, found: Interpretation, completion: Completion | None = None) -> None:
-        """Journal one event with all that belongs to it, then act on it."""
-        state, commands = decide(self._state, found.event)
-        with self._store.transaction(self._lease) as tx:
-            seq = tx.append_event(found.event.kind, event_to_payload(found.event))
-            if isinstance(found.event, CampaignStarted):
-                self._begin(tx)
-            if isinstance(found.event, CampaignResumed):
-                tx.close_lost_executions()
-                tx.set_campaign_state("running", "")
-            found.effects(tx, seq)
-            if completion is not None:
-                self._finish_execution(tx, completion)
-            elif isinstance(found.event, LabelDone | LabelFailed):
-                self._finish_found(tx, found.event.task, found.spooled)
-            for command in commands:
-                self._write(tx, seq, command)
-        self._state = state
-        for checkpoint in found.walkers:
-            self._orders.remember(checkpoint)
+    def _record(self, found: Interpretation) -> None:
+        self._commit([self._step(self._state, found)])
+
+    def _step(self, before: State | None, found: Interpretation, completion: Completion | None = None) -> _Step:
+        state, commands = decide(before, found.event)
         for command in commands:
             if isinstance(command, DropFrame):
                 self._results.forget(command.frame_id)
-        for command in commands:
-            self._act(command)
-        if found.spooled is not None:
-            remove_spooled(self._site.spool, found.spooled)
-        for observer in self._observers:
-            observer.seen(state, found.event)
+        return _Step(found, completion, state, commands)
+
+    def _commit(self, steps: Sequence[_Step]) -> None:
+        """Journal events with all that belongs to them, all or none; then act on them."""
+        with self._store.transaction(self._lease) as tx:
+            for step in steps:
+                self._write_step(tx, step)
+        self._state = steps[-1].state
+        for step in steps:
+            for checkpoint in step.found.walkers:
+                self._orders.remember(checkpoint)
+        wanted = [c.structure_id for step in steps for c in step.commands if isinstance(c, StartLabel)]
+        labelled = self._store.labelled(wanted, self._site.reference.level.id)
+        for step in steps:
+            if isinstance(step.found.event, TrainingDone):
+                self._orders.forget_weights()
+            for command in step.commands:
+                if isinstance(command, PutJob) and command.state in ("done", "quarantined", "dropped"):
+                    self._open.discard(command.frame_id)
+                self._act(command, labelled)
+            if step.found.spooled is not None:
+                remove_spooled(self._site.spool, step.found.spooled)
+            for observer in self._observers:
+                observer.seen(step.state, step.found.event)
+
+    def _write_step(self, tx: Transaction, step: _Step) -> None:
+        found, completion = step.found, step.completion
+        seq = tx.append_event(found.event.kind, event_to_payload(found.event))
+        if isinstance(found.event, CampaignStarted):
+            self._begin(tx)
+        if isinstance(found.event, CampaignResumed):
+            tx.close_lost_executions()
+            tx.set_campaign_state("running", "")
+        found.effects(tx, seq)
+        if completion is not None:
+            self._finish_execution(tx, completion)
+        elif isinstance(found.event, LabelDone | LabelFailed):
+            self._finish_found(tx, found.event.task, found.spooled)
+        for command in step.commands:
+            self._write(tx, seq, command)
 
     def _begin(self, tx: Transaction) -> None:
         tx.set_campaign_state("running", "")
@@ -292,11 +330,12 @@ class Runner:
         rows = self._store.executions(self._site.campaign_id, kind="label")
         return next((r.key for r in rows if r.ended_at is None and r.key.endswith(f"-{task}")), None)
 
-    def _act(self, command: Command) -> None:
+    def _act(self, command: Command, labelled: AbstractSet[str]) -> None:
         if isinstance(command, ProposeSeeds):
             self._local.append(self._results.seeds(self._propose(command.count)))
         elif isinstance(command, StartLabel):
-            known = self._store.find_label(command.structure_id, self._site.reference.level.id)
+            level_id = self._site.reference.level.id
+            known = self._store.find_label(command.structure_id, level_id) if command.structure_id in labelled else None
             if known is not None:
                 self._local.append(self._results.found(command.task, command.frame_id, known))
                 return

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from alflow.campaign.commands import Start
 from alflow.campaign.config import CampaignConfig
 from alflow.selection import Request, flag_threshold
 
-__all__ = ["Phase", "Running", "State", "WalkerState"]
+__all__ = ["Phase", "Running", "State", "WalkerState", "replace"]
 
+Noun = TypeVar("Noun")
 Phase = Literal["new", "running", "closing", "stopping", "finished", "stopped", "failed"]
+
+
+def replace(noun: Noun, /, **changes: Any) -> Noun:
+    """The same noun with some fields changed: :func:`dataclasses.replace` for those whose fields need no check.
+
+    The loop makes a dozen states of every event, and replays a hundred thousand events; this is ten times as fast.
+
+    Raises:
+        TypeError: There is no such field.
+
+    Examples:
+        >>> replace(WalkerState(0), step=5).step
+        5
+    """
+    fields = noun.__dict__
+    if not changes.keys() <= fields.keys():
+        raise TypeError(f"{type(noun).__name__} has no field {', '.join(sorted(changes.keys() - fields.keys()))}.")
+    changed: Noun = object.__new__(type(noun))
+    changed.__dict__.update(fields)
+    changed.__dict__.update(changes)
+    return changed
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,7 @@ class State:
         ending: Why it had begun to close, if it had; it is not forgotten when somebody stops it meanwhile.
         queue: Label requests that wait, in the order in which they will run.
         running: Tasks in flight, by name.
-        walkers: Every walker.
+        walkers: Every walker, in the order of their numbers from 0.
         seeded: Whether starting frames have been made.
         n_done: Labels committed. Their order is the order of their events.
         n_train: Labels committed that are not audit labels.
@@ -165,5 +187,5 @@ class State:
 
     def with_walker(self, walker: WalkerState) -> State:
         """The state with one walker replaced."""
-        walkers = tuple(walker if w.walker == walker.walker else w for w in self.walkers)
-        return replace(self, walkers=walkers)
+        place = walker.walker
+        return replace(self, walkers=(*self.walkers[:place], walker, *self.walkers[place + 1 :]))

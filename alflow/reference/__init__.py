@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from alflow.reference.pyscf import PyscfReference
     from alflow.reference.request import LabelRequest, LabelResult
     from alflow.reference.spool import SpooledResult, remove_spooled, sweep_spool
+    from alflow.reference.synthetic import Synthetic
     from alflow.reference.toy import LennardJones, Morse, MorseMolecule, MuellerBrown
     from alflow.reference.xtb import TbliteReference
 
@@ -62,6 +63,7 @@ __all__ = [
     "PyscfReference",
     "ReferenceConfig",
     "SpooledResult",
+    "Synthetic",
     "TbliteReference",
     "TdaConfig",
     "TdaReference",
@@ -105,6 +107,7 @@ _HOMES = {
     "request": ("LabelRequest", "LabelResult"),
     "spotcheck": ("is_drawn",),
     "spool": ("SpooledResult", "remove_spooled", "sweep_spool"),
+    "synthetic": ("Synthetic",),
     "toy": ("LennardJones", "Morse", "MorseMolecule", "MuellerBrown"),
     "xtb": ("TbliteReference",),
 }

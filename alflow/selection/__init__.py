@@ -3,7 +3,7 @@
 from alflow.selection.audit import ErrorEstimate, estimate_error, stop_reached
 from alflow.selection.disagreement import force_disagreement, frame_disagreement
 from alflow.selection.energy_band import EnergyBand
-from alflow.selection.novelty import fingerprint, first_near_duplicate, is_near_duplicate
+from alflow.selection.novelty import Fingerprints, fingerprint, is_near_duplicate
 from alflow.selection.queue import Purpose, Request, admit, next_request, rescore
 from alflow.selection.threshold import DISAGREEMENT_PER_ERROR, flag_threshold
 
@@ -11,12 +11,12 @@ __all__ = [
     "DISAGREEMENT_PER_ERROR",
     "EnergyBand",
     "ErrorEstimate",
+    "Fingerprints",
     "Purpose",
     "Request",
     "admit",
     "estimate_error",
     "fingerprint",
-    "first_near_duplicate",
     "flag_threshold",
     "force_disagreement",
     "frame_disagreement",

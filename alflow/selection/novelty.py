@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy as np
 from alflow.domain import Structure
 from alflow.domain.structure import FloatArray
 
-__all__ = ["PERIODIC_RADIUS_ANG", "fingerprint", "first_near_duplicate", "is_near_duplicate"]
+__all__ = ["PERIODIC_RADIUS_ANG", "Fingerprints", "fingerprint", "is_near_duplicate"]
 
 PERIODIC_RADIUS_ANG: Final = 6.0
 """In a periodic structure all distances beyond this count as this."""
 
+_N_DIRECTIONS: Final = 4
 _N_TRAITS: Final = 5
 """Charge, multiplicity and three flags of periodicity follow the atomic numbers."""
 
@@ -59,31 +60,104 @@ def is_near_duplicate(a: Structure, b: Structure, tolerance_ang: float) -> bool:
         b: Another; other atoms, charge, multiplicity or periodicity make it no duplicate.
         tolerance_ang: Largest root-mean-square difference of their sorted distances, Å.
     """
-    return first_near_duplicate(fingerprint(a), [fingerprint(b)], tolerance_ang) is not None
+    known = Fingerprints()
+    known.add("b", fingerprint(b))
+    return known.twin(fingerprint(a), tolerance_ang) is not None
 
 
-def first_near_duplicate(new: FloatArray, existing: Sequence[FloatArray], tolerance_ang: float) -> int | None:
-    """Find the first of many structures that a new one nearly repeats.
+class Fingerprints:
+    """Fingerprints of many structures, among which a new one's twin is found fast.
 
-    Args:
-        new: Fingerprint of the new structure.
-        existing: Fingerprints of the others; those of other atoms are passed over.
-        tolerance_ang: Largest root-mean-square difference of the distances, Å.
-
-    Returns:
-        Its position, or None if the structure is new.
+    Of each only four projections are looked at first. The difference of two fingerprints is never shorter than that of
+    their projections on orthonormal directions, so whatever differs there by more than the tolerance is no twin; of the
+    few that are left the whole fingerprint is compared. Memory: what was added, and no more than twice that.
     """
-    places = [place for place, mark in enumerate(existing) if mark.shape == new.shape]
-    if not places:
-        return None
-    table = np.stack([existing[place] for place in places])
-    begin = 1 + int(new[0]) + _N_TRAITS
-    alike = (table[:, :begin] == new[:begin]).all(axis=1)
-    difference = table[:, begin:] - new[begin:]
-    # A lone atom has no distances: it equals every other lone atom of its kind.
-    near = np.sqrt(np.square(difference).sum(axis=1) / max(difference.shape[1], 1)) <= tolerance_ang
-    hits = np.flatnonzero(alike & near)
-    return places[int(hits[0])] if hits.size else None
+
+    def __init__(self) -> None:
+        self._kinds: dict[bytes, _Kind] = {}
+        self._kind_of: dict[str, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._kind_of)
+
+    def add(self, name: str, fingerprint: FloatArray) -> None:
+        """Remember a structure; a name that is known keeps its fingerprint."""
+        if name in self._kind_of:
+            return
+        kind, distances = _parted(fingerprint)
+        self._kind_of[name] = kind
+        if kind not in self._kinds:
+            self._kinds[kind] = _Kind(_directions(len(distances)))
+        self._kinds[kind].add(name, distances)
+
+    def discard(self, name: str) -> None:
+        """Forget a structure, if it is known."""
+        kind = self._kind_of.pop(name, None)
+        if kind is not None:
+            self._kinds[kind].discard(name)
+
+    def twin(self, fingerprint: FloatArray, tolerance_ang: float) -> str | None:
+        """Find the first structure that a new one nearly repeats.
+
+        Args:
+            fingerprint: Of the new structure.
+            tolerance_ang: Largest root-mean-square difference of the distances, Å.
+
+        Returns:
+            The name of the one that was added first; None if the structure is new.
+        """
+        kind, distances = _parted(fingerprint)
+        return self._kinds[kind].twin(distances, tolerance_ang) if kind in self._kinds else None
+
+
+@dataclass
+class _Kind:
+    """Structures of the same atoms, charge, multiplicity and periodicity, in the order in which they came."""
+
+    directions: FloatArray
+    names: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    distances: FloatArray = field(init=False)
+    projections: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.distances = np.empty((16, self.directions.shape[1]))
+        self.projections = np.empty((16, len(self.directions)))
+
+    def add(self, name: str, distances: FloatArray) -> None:
+        row = len(self.names)
+        if row == len(self.distances):
+            self.distances = np.concatenate([self.distances, np.empty_like(self.distances)])
+            self.projections = np.concatenate([self.projections, np.empty_like(self.projections)])
+        self.distances[row], self.projections[row] = distances, self.directions @ distances
+        self.names.append(name)
+        self.rows[name] = row
+
+    def discard(self, name: str) -> None:
+        row = self.rows.pop(name)
+        self.distances[row] = self.projections[row] = np.inf  # farther than any tolerance
+
+    def twin(self, distances: FloatArray, tolerance: float) -> str | None:
+        reach = tolerance * np.sqrt(len(distances))
+        ahead = self.projections[: len(self.names)] - self.directions @ distances
+        # A little more, for the rounding of the projections; the whole comparison is exact.
+        near = np.flatnonzero(np.square(ahead).sum(axis=1) <= (reach * (1 + 1e-9) + 1e-9) ** 2)
+        difference = self.distances[near] - distances
+        # A lone atom has no distances: it equals every other lone atom of its kind.
+        hits = near[np.sqrt(np.square(difference).sum(axis=1) / max(len(distances), 1)) <= tolerance]
+        return next((self.names[row] for row in hits.tolist() if self.names[row] in self.rows), None)
+
+
+def _parted(fingerprint: FloatArray) -> tuple[bytes, FloatArray]:
+    """What must be equal exactly, as a key, and the distances."""
+    begin = 1 + int(fingerprint[0]) + _N_TRAITS
+    return fingerprint[:begin].tobytes(), fingerprint[begin:]
+
+
+def _directions(size: int) -> FloatArray:
+    """A few orthonormal directions of a space, always the same, shape (direction, size)."""
+    random = np.random.default_rng(size).standard_normal((size, min(size, _N_DIRECTIONS)))
+    return np.asarray(np.linalg.qr(random)[0].T, dtype=np.float64)
 
 
 def _distances(structure: Structure, i: np.ndarray, j: np.ndarray) -> FloatArray:

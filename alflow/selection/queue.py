@@ -6,6 +6,7 @@ Seeds come first, then audits, then flagged frames by falling disagreement; equa
 from __future__ import annotations
 
 import math
+from bisect import insort_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
@@ -104,8 +105,8 @@ def admit(queue: Queue, request: Request, capacity: int) -> tuple[Queue, Dropped
         raise ValueError(f"A queue needs room for one request at least; found a capacity of {capacity}.")
     if any(r.frame_id == request.frame_id for r in queue):
         return queue, ()
-    # sorted is stable: the newcomer goes behind its equals.
-    waiting = sorted((*queue, request), key=_urgency)
+    waiting = list(queue)
+    insort_right(waiting, request, key=_urgency)  # behind its equals
     dropped: list[tuple[Request, str]] = []
     while len(waiting) > capacity and waiting[-1].purpose == "flagged":
         last = waiting.pop()

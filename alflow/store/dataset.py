@@ -34,6 +34,15 @@ class DatasetReading(CampaignReading):
             raise StoreError(f"There is no structure {structure_id} in {self._address.shown}.")
         return structure_of(row)
 
+    def structures_by_id(self, ids: Iterable[str]) -> dict[str, Structure]:
+        """Read many structures; those that are not in the store are left out."""
+        wanted = sorted(set(ids))
+        found: dict[str, Structure] = {}
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            some = StructureRow.id.in_(wanted[start : start + _IDS_PER_QUERY])
+            found |= {row.id: structure_of(row) for row in self._all(every(StructureRow).where(some))}
+        return found
+
     def level(self, level_id: str) -> Level:
         """Read a level of theory.
 
@@ -50,6 +59,16 @@ class DatasetReading(CampaignReading):
         one = (LabelRow.structure_id == structure_id, LabelRow.level_id == level_id)
         row = self._one(_labels().where(*one))
         return None if row is None else label_of(row, {level_id: self.level(level_id)})
+
+    def labelled(self, structure_ids: Iterable[str], level_id: str) -> set[str]:
+        """Those of some structures that have a label at a level of theory."""
+        wanted = sorted(set(structure_ids))
+        found: set[str] = set()
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            some = LabelRow.structure_id.in_(wanted[start : start + _IDS_PER_QUERY])
+            rows = self._all(select(LabelRow.structure_id).where(LabelRow.level_id == level_id, some))
+            found.update(row.structure_id for row in rows)
+        return found
 
     def labels(
         self, campaign_id: int | None = None, level_id: str | None = None, purpose: Purpose | None = None

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alflow.domain import FailureKind, Label, Level, Structure
@@ -45,6 +45,8 @@ from alflow.store.tables import (
 __all__ = ["Transaction"]
 
 _NEVER_CHANGES: Final = ("campaign_id", "frame_id", "structure_id", "level_id", "purpose")
+_ENDED: Final = ("status", "failure_kind", "message", "ended_at")
+_WHERE_AND_COST: Final = ("worker", "host", "pid", "wall_s", "cpu_s", "peak_memory_mb", "threads")
 _SPLITS: Final = ("train", "validation", "audit")
 
 
@@ -199,15 +201,25 @@ class Transaction:
         Raises:
             StoreError: The campaign never started such an execution.
         """
-        ended = {"status": status, "failure_kind": failure_kind, "message": message, "ended_at": ended_at or now()}
-        where = {"worker": worker, "host": host, "pid": pid, "threads": threads}
-        spent = {"wall_s": wall_s, "cpu_s": cpu_s, "peak_memory_mb": peak_memory_mb}
-        known = {name: value for name, value in (where | spent).items() if value is not None}
-        mine = (ExecutionRow.key == key, ExecutionRow.campaign_id == self._lease.campaign_id)
-        running = ExecutionRow.ended_at.is_(None)
-        changed = self._connection.execute(update(ExecutionRow).where(*mine, running).values(**ended, **known))
+        values = {
+            "its_key": key,
+            "its_campaign": self._lease.campaign_id,
+            "status": status,
+            "failure_kind": failure_kind,
+            "message": message,
+            "ended_at": ended_at or now(),
+            "worker": worker,
+            "host": host,
+            "pid": pid,
+            "wall_s": wall_s,
+            "cpu_s": cpu_s,
+            "peak_memory_mb": peak_memory_mb,
+            "threads": threads,
+        }
+        changed = self._connection.execute(_complete_execution(), values)
         if changed.rowcount == 1:
             return True
+        mine = (ExecutionRow.key == key, ExecutionRow.campaign_id == self._lease.campaign_id)
         if self._connection.execute(select(ExecutionRow.id).where(*mine)).first() is None:
             raise StoreError(f"Campaign {self._lease.campaign_id} never started an execution {key}.")
         return False
@@ -306,6 +318,15 @@ def _insert_into(dialect: str, table: type[TableRow]) -> Any:
 @cache
 def _insert_new(dialect: str, table: type[TableRow]) -> Any:
     return _insert_into(dialect, table).on_conflict_do_nothing()
+
+
+@cache
+def _complete_execution() -> Any:
+    columns = ExecutionRow.__table__.columns
+    always = {name: bindparam(name, type_=columns[name].type) for name in _ENDED}
+    known = {name: func.coalesce(bindparam(name, type_=columns[name].type), columns[name]) for name in _WHERE_AND_COST}
+    mine = (ExecutionRow.key == bindparam("its_key"), ExecutionRow.campaign_id == bindparam("its_campaign"))
+    return update(ExecutionRow).where(*mine, ExecutionRow.ended_at.is_(None)).values(**always, **known)
 
 
 @cache

@@ -102,9 +102,7 @@ def test_a_worker_that_dies_with_a_result_nobody_has_fetched_takes_no_other_task
         worker.kill()  # nobody has heard of it yet: the result of the first is in its memory
         found: dict[str, Completion] = {}
         while len(found) < 2 and time.monotonic() < ends + 30:
-            completion = executor.wait(0.5)
-            if completion is not None:
-                found[completion.task] = completion
+            found |= {completion.task: completion for completion in executor.wait(0.5)}
     finally:
         executor.close()
     assert found["label-a"].lost is not None

@@ -41,7 +41,7 @@ class DyingExecutor(InlineExecutor):
         super().__init__()
         self.left = tasks
 
-    def wait(self, timeout_s: float) -> Completion | None:
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
         if self.left == 0:
             raise PowerCut
         self.left -= 1
@@ -57,13 +57,13 @@ class ForgetfulExecutor(InlineExecutor):
         self.slots = 2
         self.held: list[Task] = []
 
-    def wait(self, timeout_s: float) -> Completion | None:
-        completion = super().wait(timeout_s)
-        if completion is not None and completion.task.startswith("label-"):
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
+        completions = super().wait(timeout_s)
+        if completions and completions[0].task.startswith("label-"):
             if self.left == 0:
                 raise PowerCut
             self.left -= 1
-        return completion
+        return completions
 
 
 @pytest.fixture(scope="module")

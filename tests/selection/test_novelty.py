@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alflow.domain import Structure
-from alflow.selection import fingerprint, first_near_duplicate, is_near_duplicate
+from alflow.selection import Fingerprints, fingerprint, is_near_duplicate
 
 RNG = np.random.default_rng(0)
 MOLECULE = Structure.of("CCOHHH", RNG.normal(scale=1.5, size=(6, 3)))
@@ -61,14 +62,47 @@ def test_other_atoms_charges_spins_or_periodicity_are_never_duplicates() -> None
         Structure.of("HHH", [[0, 0, 0], [1, 0, 0], [2, 0, 0]]),
     ]
     assert not any(is_near_duplicate(hydrogen, other, 100.0) for other in others)
-    assert first_near_duplicate(fingerprint(hydrogen), [fingerprint(o) for o in (*others, hydrogen)], 0.0) == 5
+    known = fingerprints_of([*others, hydrogen])
+    assert known.twin(fingerprint(hydrogen), 0.0) == "5"
 
 
 def test_the_first_of_several_twins_is_found_among_structures_of_all_sizes() -> None:
     frames = [Structure.of("OHH", RNG.normal(size=(3, 3))) for _ in range(50)]
-    marks = [fingerprint(MOLECULE), *map(fingerprint, frames), fingerprint(frames[7])]
-    assert first_near_duplicate(fingerprint(frames[7]), marks, 1e-9) == 8
-    assert first_near_duplicate(fingerprint(frames[7]), [], 1.0) is None
+    known = fingerprints_of([MOLECULE, *frames, frames[7]])
+    assert known.twin(fingerprint(frames[7]), 1e-9) == "8"
+    assert Fingerprints().twin(fingerprint(frames[7]), 1.0) is None
+
+
+def test_a_structure_that_was_forgotten_is_nobodys_twin_until_it_comes_again() -> None:
+    known = fingerprints_of([MOLECULE, MOLECULE])
+    known.discard("0")
+    known.discard("never seen")
+    assert known.twin(fingerprint(MOLECULE), 1e-9) == "1"
+    known.discard("1")
+    assert len(known) == 0
+    assert known.twin(fingerprint(MOLECULE), 1.0) is None
+    known.add("0", fingerprint(MOLECULE))
+    assert known.twin(fingerprint(MOLECULE), 1e-9) == "0"
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.05, 0.2])
+def test_twins_are_those_that_a_look_at_every_distance_finds(tolerance: float) -> None:
+    frames = [MOLECULE.with_positions(MOLECULE.positions + 0.05 * RNG.normal(size=(6, 3))) for _ in range(300)]
+    marks = np.array([fingerprint(frame) for frame in frames])
+    begin = 1 + 6 + 5
+    known = fingerprints_of(frames[:200])
+    for mark in marks[100:]:
+        apart = np.sqrt(np.square(marks[:200, begin:] - mark[begin:]).mean(axis=1))
+        hits = np.flatnonzero(apart <= tolerance)
+        assert known.twin(mark, tolerance) == (str(hits[0]) if hits.size else None)
+
+
+def fingerprints_of(structures: list[Structure]) -> Fingerprints:
+    """Fingerprints under the number of each structure."""
+    known = Fingerprints()
+    for number, structure in enumerate(structures):
+        known.add(str(number), fingerprint(structure))
+    return known
 
 
 def test_lone_atoms_of_one_kind_are_the_same() -> None:

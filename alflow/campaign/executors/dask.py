@@ -114,19 +114,23 @@ class DaskExecutor:
         self._waiting.append(task)
         self._hand_out()
 
-    def wait(self, timeout_s: float) -> Completion | None:
-        """The next completion. Also brings back workers that are gone for good."""
+    def wait(self, timeout_s: float) -> list[Completion]:
+        """All completions there are, once there is one. Also brings back workers that are gone for good."""
         self._heal()
         self._hand_out()
         try:
-            future = self._done.get(timeout=timeout_s)
+            futures = [self._done.get(timeout=timeout_s)]
+            while not self._done.empty():
+                futures.append(self._done.get_nowait())
         except queue.Empty:
-            return None
-        completion = _completion(future, self._places.get(str(future.key), ""))
-        # Only now: a worker that dies with a result nobody has fetched must not take the next task with it.
-        self._places.pop(str(future.key), None)
+            return []
+        completions = []
+        for future in futures:
+            completions.append(_completion(future, self._places.get(str(future.key), "")))
+            # Only now: a worker that dies with a result nobody has fetched must not take the next task with it.
+            self._places.pop(str(future.key), None)
         self._hand_out()
-        return completion
+        return completions
 
     def _hand_out(self) -> None:
         """Give every live worker without a task one of those that wait, and to no other worker.

@@ -30,15 +30,15 @@ class InlineExecutor:
         """Put a task at the end of the line."""
         self._waiting.append(task)
 
-    def wait(self, timeout_s: float) -> Completion | None:
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
         """Run the first task in the line to its end."""
         if not self._waiting:
-            return None
+            return ()
         task = self._waiting.popleft()
         try:
-            return Completion(task.name, answer=run_task(task, self._threads), worker="inline")
+            return (Completion(task.name, answer=run_task(task, self._threads), worker="inline"),)
         except Exception:
-            return Completion(task.name, broken=traceback.format_exc(), worker="inline")
+            return (Completion(task.name, broken=traceback.format_exc(), worker="inline"),)
 
     def close(self) -> None:
         """Forget what waits, and end what is kept for the next label."""

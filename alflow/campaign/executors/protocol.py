@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,8 +47,8 @@ class Executor(Protocol):
         """Start a task; its name is unique. Returns at once, or when the task is done on the inline executor."""
         ...
 
-    def wait(self, timeout_s: float) -> Completion | None:
-        """The next completion, or None when none came in time."""
+    def wait(self, timeout_s: float) -> Sequence[Completion]:
+        """All completions that are there, once there is one; none when none came in time."""
         ...
 
     def close(self) -> None:
