@@ -4,8 +4,8 @@ Usage: python benchmarks/scale.py [--labels N] [--slots N] [--walkers N] [--data
 
 Everything is real but the work: ``decide``, the journal, the database, the queue, the walkers. Labels come from the
 synthetic reference (0.2 s in the median, one in fifty fails), segments of dynamics are random displacements of the
-starting structure (0.05 s), most of which are flagged, a training takes 1 s and gives a file of random bytes. What
-these stand-ins cost is taken out of the processor time given; the rest is the orchestrator's.
+starting structure (0.05 to 0.15 s), most of which are flagged, a training takes 1 s and gives a file of random bytes.
+What these stand-ins cost is taken out of the processor time given; the rest is the orchestrator's.
 
 Printed: labels per second, processor time per label and per event, how late the loop was to hear of a task that had
 ended (its lag), the size of the database, memory at a tenth and at the end, and how long the replay of the journal
@@ -52,7 +52,7 @@ from alflow.exploration.outcome import Reason, WalkerStatus
 from alflow.reference import LabelResult, MorseMolecule, Synthetic
 
 STRUCTURE: Final = Path(__file__).parents[1] / "workflows" / "ethanol.xyz"
-SEGMENT_S: Final = 0.05
+SEGMENT_S: Final = 0.1
 TRAINING_S: Final = 1.0
 FLAGGED: Final = 0.9
 """Share of walkers that end a segment on a flagged frame."""
@@ -111,7 +111,7 @@ class SimulatedExecutor:
         if isinstance(task, LabelTask):
             assert isinstance(task.request.reference, Synthetic)
             return task.request.reference.takes_s(task.request.structure)
-        return TRAINING_S if isinstance(task, TrainTask) else SEGMENT_S
+        return TRAINING_S if isinstance(task, TrainTask) else SEGMENT_S * self._rng.uniform(0.5, 1.5)
 
     def _answer(self, task: Task) -> Answer:
         value: Any
@@ -186,7 +186,7 @@ def main() -> None:
         for name, value in found.items():
             print(f"{name:32} {value:12.4g}")
         if profile is not None:
-            pstats.Stats(profile).sort_stats("cumtime").print_stats("alflow", 70)
+            pstats.Stats(profile).sort_stats("cumtime").print_stats("alflow", 60)
         write({"benchmark": "scale", "machine": machine(), "given": vars(given) | {"json": None}} | found, given.json)
 
 

@@ -105,6 +105,7 @@ class Orders:
             train=tuple(parts["train"]),
             validation=tuple(parts["validation"]),
             audit=tuple(parts["audit"]),
+            dataset=dataset_digest(parts),
             model=config.model,
             training=config.training,
             seed=config.seed + command.generation,

@@ -23,7 +23,7 @@ from alflow.campaign.events import (
 )
 from alflow.campaign.executors import Completion
 from alflow.campaign.openframes import OpenFrames
-from alflow.campaign.orders import Parts, dataset_digest
+from alflow.campaign.orders import Parts
 from alflow.campaign.site import Site, execution_key, frame_name
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Answer, ExploreTask, LabelTask, ScoreTask, Task, TrainingResult, TrainTask
@@ -31,9 +31,9 @@ from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
 from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
 from alflow.reference import LabelResult
 from alflow.selection import EnergyBand, Fingerprints, fingerprint
-from alflow.store import CommitteeRecord, FrameRecord, Lease, Store, Transaction, WalkerRecord
+from alflow.store import CommitteeRecord, Dataset, FrameRecord, Lease, Store, Transaction, WalkerRecord
 
-__all__ = ["Effects", "Results"]
+__all__ = ["Effects", "Interpretation", "Results"]
 
 Effects = Callable[[Transaction, int], None]
 """Writes the data that belongs to an event, given the transaction and the event's number in the journal."""
@@ -76,6 +76,7 @@ class Results:
         self._site = site
         self._fingerprints = Fingerprints()
         self._band = EnergyBand()
+        self._dataset: Dataset | None = None
         frames = {frame.id: frame for frame in store.frames(site.campaign_id)}
         seen = [frame for frame in frames.values() if frame.decision in ("seed", "flagged", "audit")]
         structures = store.structures_by_id(frame.structure_id for frame in seen)
@@ -119,8 +120,9 @@ class Results:
             self._open.add(records[-1], structure)
 
         def effects(tx: Transaction, seq: int) -> None:
-            for record, structure in zip(records, structures, strict=True):
-                tx.add_frame(_at(record, seq), structure)
+            tx.add_frames(
+                [(_at(record, seq), structure) for record, structure in zip(records, structures, strict=True)]
+            )
 
         return Interpretation(SeedsProposed(tuple(seen)), effects)
 
@@ -193,10 +195,8 @@ class Results:
                 audit = None
 
         def effects(tx: Transaction, seq: int) -> None:
-            for record, structure in frames:
-                tx.add_frame(_at(record, seq), structure)
-            for checkpoint in checkpoints:
-                tx.put_walker(checkpoint)
+            tx.add_frames([(_at(record, seq), structure) for record, structure in frames])
+            tx.put_walkers(checkpoints)
 
         event = SegmentDone(task.name, generation, tuple(reports), audit)
         return Interpretation(event, effects, tuple(checkpoints))
@@ -274,8 +274,8 @@ class Results:
     def _training(self, task: TrainTask, result: TrainingResult, state: State) -> Interpretation:
         weights = result.weights
         parts: Parts = {"train": list(task.train), "validation": list(task.validation), "audit": list(task.audit)}
-        digest = dataset_digest(parts)
         members = [(*label.key, split) for split, labels in parts.items() for label in labels]
+        before, self._dataset = self._dataset, (task.dataset, frozenset(members))
         event = TrainingDone(
             task=task.name,
             n_labels=len(members),
@@ -287,7 +287,7 @@ class Results:
         generation = state.generation + 1
 
         def effects(tx: Transaction, seq: int) -> None:
-            tx.add_dataset(digest, members)
+            tx.add_dataset(task.dataset, members, before)
             if weights is not None:
                 tx.add_committee(
                     CommitteeRecord(
@@ -295,7 +295,7 @@ class Results:
                         generation=generation,
                         sha256=weights.sha256,
                         path=f"weights/{weights.path.name}",
-                        dataset_digest=digest,
+                        dataset_digest=task.dataset,
                         parent_sha256=task.start.sha256 if task.start else None,
                         state="active" if result.accepted else "rejected",
                         metrics=dict(result.metrics),

@@ -12,16 +12,14 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
 from alflow.campaign.commands import (
     Command,
     DropFrame,
-    Finish,
     ProposeSeeds,
     PutJob,
-    Start,
     StartExploring,
     StartLabel,
     StartScoring,
@@ -34,30 +32,29 @@ from alflow.campaign.events import (
     CampaignStarted,
     CommitteeLost,
     Event,
-    LabelDone,
-    LabelFailed,
     StopRequested,
     TrainingDone,
     event_from_payload,
-    event_to_payload,
 )
 from alflow.campaign.executors import Completion, Executor
+from alflow.campaign.ledger import Ledger, Step
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders
-from alflow.campaign.results import Interpretation, Results, cost_of, failure_of, spent_on
-from alflow.campaign.site import Site, execution_key
+from alflow.campaign.results import Interpretation, Results
+from alflow.campaign.site import Site
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Task
-from alflow.domain import FailureKind, Structure
+from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
-from alflow.reference import LabelResult, remove_spooled, sweep_spool
-from alflow.store import ExecutionKind, ExecutionRecord, JobRecord, Lease, Store, Transaction
+from alflow.reference import remove_spooled, sweep_spool
+from alflow.store import Lease, Store
 
 __all__ = ["Observer", "Runner"]
 
 BEAT_S = 5.0
 WAIT_S = 0.5
+SHORT_WAIT_S = 0.05
 
 
 class Observer(Protocol):
@@ -66,16 +63,6 @@ class Observer(Protocol):
     def seen(self, state: State, event: Event | None) -> None:
         """Take note of the state: after an event, or after a while without one."""
         ...
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One event on its way into the journal: what it means, what ended for it, and what ``decide`` made of it."""
-
-    found: Interpretation
-    completion: Completion | None
-    state: State
-    commands: Sequence[Command]
 
 
 class Runner:
@@ -97,12 +84,14 @@ class Runner:
         self._site = site
         self._executor = executor
         self._observers = tuple(observers)
+        self._ledger = Ledger(store, lease, site)
         self._open = OpenFrames(store)
         self._orders = Orders(store, lease, site, self._open)
         self._results = Results(store, lease, site, self._open)
         self._tasks: dict[str, Task] = {}
         self._local: deque[Interpretation] = deque()
         self._state: State | None = None
+        self._written: list[Future[Task]] = []
         self._stopping = False
 
     def request_stop(self) -> None:
@@ -119,6 +108,13 @@ class Runner:
             Fenced: Another process has taken the campaign over.
             CampaignError: The journal contradicts the program.
         """
+        with ThreadPoolExecutor(1, "orders") as self._clerk:
+            self._take_up()
+            self._loop()
+        return self._known
+
+    def _take_up(self) -> None:
+        """Begin, or find out where things stand."""
         self._state = replay(event_from_payload(e.payload) for e in self._store.events(self._site.campaign_id))
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
@@ -129,15 +125,17 @@ class Runner:
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
             self._record(Interpretation(CampaignResumed(self._executor.slots)))
+
+    def _loop(self) -> None:
         beat = time.monotonic()
         while self._go_on():
-            self._take(self._executor.wait(WAIT_S))
+            self._submit_written()
+            self._take(self._executor.wait(SHORT_WAIT_S if self._written else WAIT_S))
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
                 self._keep_alive()
             for observer in self._observers:
                 observer.seen(self._known, None)
-        return self._known
 
     def _go_on(self) -> bool:
         """Record what happened in this process; tell whether the campaign is still under way."""
@@ -167,11 +165,11 @@ class Runner:
                 continue
             task, request = found
             structure = self._store.structure(request.structure_id)
-            result, execution = spooled.result, self._open_execution(task)
+            result, execution = spooled.result, self._ledger.open_execution(task, request.frame_id)
             self._record(self._results.recovered(task, request.frame_id, structure, result, execution))
 
     def _take(self, completions: Sequence[Completion]) -> None:
-        steps: list[_Step] = []
+        steps: list[Step] = []
         state = self._known
         for completion in completions:
             task = self._tasks.pop(completion.task, None)
@@ -196,18 +194,18 @@ class Runner:
     def _record(self, found: Interpretation) -> None:
         self._commit([self._step(self._state, found)])
 
-    def _step(self, before: State | None, found: Interpretation, completion: Completion | None = None) -> _Step:
+    def _step(self, before: State | None, found: Interpretation, completion: Completion | None = None) -> Step:
         state, commands = decide(before, found.event)
         for command in commands:
             if isinstance(command, DropFrame):
                 self._results.forget(command.frame_id)
-        return _Step(found, completion, state, commands)
+        return Step(found, completion, state, commands)
 
-    def _commit(self, steps: Sequence[_Step]) -> None:
+    def _commit(self, steps: Sequence[Step]) -> None:
         """Journal events with all that belongs to them, all or none; then act on them."""
         with self._store.transaction(self._lease) as tx:
             for step in steps:
-                self._write_step(tx, step)
+                self._ledger.write(tx, step)
         self._state = steps[-1].state
         for step in steps:
             for checkpoint in step.found.walkers:
@@ -226,110 +224,6 @@ class Runner:
             for observer in self._observers:
                 observer.seen(step.state, step.found.event)
 
-    def _write_step(self, tx: Transaction, step: _Step) -> None:
-        found, completion = step.found, step.completion
-        seq = tx.append_event(found.event.kind, event_to_payload(found.event))
-        if isinstance(found.event, CampaignStarted):
-            self._begin(tx)
-        if isinstance(found.event, CampaignResumed):
-            tx.close_lost_executions()
-            tx.set_campaign_state("running", "")
-        found.effects(tx, seq)
-        if completion is not None:
-            self._finish_execution(tx, completion)
-        elif isinstance(found.event, LabelDone | LabelFailed):
-            self._finish_found(tx, found.event.task, found.spooled)
-        for command in step.commands:
-            self._write(tx, seq, command)
-
-    def _begin(self, tx: Transaction) -> None:
-        tx.set_campaign_state("running", "")
-        tx.add_level(self._site.reference.level)
-        for structure in self._site.structures:
-            tx.add_structure(structure)
-
-    def _write(self, tx: Transaction, seq: int, command: Command) -> None:
-        if isinstance(command, PutJob):
-            tx.put_job(self._job(command, seq))
-        elif isinstance(command, DropFrame):
-            tx.set_frame_decision(command.frame_id, command.decision, command.reason)
-        elif isinstance(command, Finish):
-            tx.set_campaign_state(command.state, command.reason)
-        elif isinstance(command, Start):
-            tx.start_execution(self._execution(command))
-
-    def _job(self, command: PutJob, seq: int) -> JobRecord:
-        return JobRecord(
-            id=command.frame_id,
-            campaign_id=self._site.campaign_id,
-            frame_id=command.frame_id,
-            structure_id=command.structure_id,
-            level_id=self._site.reference.level.id,
-            purpose=command.purpose,
-            state=command.state,
-            priority=command.priority,
-            attempts=command.attempts,
-            n_lost=command.n_lost,
-            failure_kind=FailureKind(command.failure) if command.failure else None,
-            failure_message=command.message or "",
-            event_seq=seq,
-        )
-
-    def _execution(self, command: Start) -> ExecutionRecord:
-        subject = command.frame_id if isinstance(command, StartLabel) else f"generation {command.generation}"
-        if isinstance(command, StartExploring):
-            subject += " walkers " + " ".join(str(order.walker) for order in command.walkers)
-        return ExecutionRecord(
-            campaign_id=self._site.campaign_id,
-            key=self._key(command.task),
-            kind=_kind_of(command),
-            subject=subject,
-            attempt=command.attempt if isinstance(command, StartLabel) else 1,
-            epoch=self._lease.epoch,
-            threads=self._site.config.reference.threads,
-        )
-
-    def _key(self, task: str) -> str:
-        return execution_key(self._site.campaign_id, self._lease.epoch, task)
-
-    def _finish_execution(self, tx: Transaction, completion: Completion) -> None:
-        key, answer = self._key(completion.task), completion.answer
-        if completion.lost is not None:
-            lost = FailureKind.WORKER_LOST
-            tx.finish_execution(key, "lost", failure_kind=lost, message=completion.lost, worker=completion.worker)
-            return
-        if answer is None:
-            broken = completion.broken or ""
-            tx.finish_execution(key, "failed", failure_kind=FailureKind.BUG, message=broken, worker=completion.worker)
-            return
-        failure, cost = failure_of(answer), cost_of(answer)
-        tx.finish_execution(
-            key,
-            "failed" if failure else "done",
-            failure_kind=failure.kind if failure else None,
-            message=failure.message if failure else "",
-            worker=completion.worker,
-            host=cost.host,
-            pid=cost.pid,
-            wall_s=cost.wall_s,
-            cpu_s=cost.cpu_s,
-            peak_memory_mb=cost.peak_memory_mb,
-        )
-
-    def _finish_found(self, tx: Transaction, task: str, spooled: LabelResult | None) -> None:
-        """Complete the execution of a label that nobody waited for: it was in the database, or in the spool."""
-        key = self._open_execution(task) or self._key(task)
-        if spooled is None:
-            tx.finish_execution(key, "done", message="found: nothing had to be computed")
-            return
-        message = "found in the spool: it outlived its orchestrator"
-        tx.finish_execution(key, "done", message=message, **spent_on(spooled))
-
-    def _open_execution(self, task: str) -> str | None:
-        """The execution of a task that was started, perhaps by an earlier orchestrator, and never completed."""
-        rows = self._store.executions(self._site.campaign_id, kind="label")
-        return next((r.key for r in rows if r.ended_at is None and r.key.endswith(f"-{task}")), None)
-
     def _act(self, command: Command, labelled: AbstractSet[str]) -> None:
         if isinstance(command, ProposeSeeds):
             self._local.append(self._results.seeds(self._propose(command.count)))
@@ -343,9 +237,23 @@ class Runner:
         elif isinstance(command, StartExploring):
             self._submit(self._orders.explore(command))
         elif isinstance(command, StartTraining):
-            self._submit(self._orders.train(command))
+            self._order_training(command)
         elif isinstance(command, StartScoring):
             self._submit(self._orders.score(command))
+
+    def _order_training(self, command: StartTraining) -> None:
+        """Thousands of labels take a while to read: labels and walkers must not wait for that."""
+        if self._executor.slots == 1:
+            self._submit(self._orders.train(command))
+            return
+        self._written.append(self._clerk.submit(self._orders.train, command))
+        wait(self._written, SHORT_WAIT_S)
+        self._submit_written()
+
+    def _submit_written(self) -> None:
+        for order in [order for order in self._written if order.done()]:
+            self._written.remove(order)
+            self._submit(order.result())
 
     def _submit(self, task: Task) -> None:
         self._tasks[task.name] = task
@@ -362,15 +270,3 @@ class Runner:
             if wanted:
                 frames.extend(rattle(home, wanted, seed=config.seed + number, temperature=config.temperature_k))
         return frames
-
-
-def _kind_of(command: Start) -> ExecutionKind:
-    match command:
-        case StartLabel():
-            return "label"
-        case StartExploring():
-            return "explore"
-        case StartTraining():
-            return "train"
-        case StartScoring():
-            return "score"

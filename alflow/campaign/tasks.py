@@ -82,6 +82,7 @@ class TrainTask:
         train: Labels to learn from.
         validation: Labels that judge the committee and are never learnt from.
         audit: Labels that are only measured on.
+        dataset: Digest of the three together.
         model: The potential.
         training: How to train.
         seed: Seed of initial weights and of the bootstrap.
@@ -93,6 +94,7 @@ class TrainTask:
     train: tuple[Label, ...]
     validation: tuple[Label, ...]
     audit: tuple[Label, ...]
+    dataset: str
     model: ModelConfig
     training: TrainingConfig
     seed: int

@@ -19,6 +19,7 @@ __all__ = [
     "CampaignState",
     "CommitteeRecord",
     "CommitteeState",
+    "Dataset",
     "DatasetRecord",
     "EventRecord",
     "ExecutionKind",
@@ -47,6 +48,8 @@ ExecutionStatus = Literal["running", "done", "failed", "lost"]
 WalkerStatus = Literal["running", "paused", "exploring"]
 CommitteeState = Literal["active", "superseded", "rejected"]
 Split = Literal["train", "validation", "audit"]
+Dataset = tuple[str, frozenset[tuple[str, str, Split]]]
+"""Digest of a dataset, and the (structure id, level id, split) of its members."""
 
 
 def now() -> datetime:

@@ -115,18 +115,18 @@ class Scripted:
         self._waiting.append(task)
         self.requests.append(task.request)
 
-    def wait(self, timeout_s: float) -> Completion | None:
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
         task = self._waiting.pop(0)
         end = self._ends.pop(0) if len(self._ends) > 1 else self._ends[0]
         if end == "lost":
-            return Completion(task.name, lost="its worker is gone", worker="w")
+            return (Completion(task.name, lost="its worker is gone", worker="w"),)
         if end == "raise":
             raise KeyboardInterrupt
         if end == "compute":
             self._inline.submit(task)
             return self._inline.wait(timeout_s)
         result = LabelResult(Failure(FailureKind(end), "it failed"))
-        return Completion(task.name, Answer(result, "here", 1, 0.0, 0.1, 0.1))
+        return (Completion(task.name, Answer(result, "here", 1, 0.0, 0.1, 0.1)),)
 
     def close(self) -> None:
         self._inline.close()
@@ -170,7 +170,7 @@ class Sized(Scripted):
     def __init__(self) -> None:
         super().__init__("compute")
 
-    def wait(self, timeout_s: float) -> Completion | None:
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
         self._ends = ["compute" if len(self._waiting[0].request.structure) == 2 else "TIMEOUT"]
         return super().wait(timeout_s)
 
@@ -209,7 +209,7 @@ def test_a_label_that_outlived_its_process_is_found_with_its_execution_and_its_c
 
 def test_a_label_made_under_another_name_meanwhile_is_not_computed(tmp_path: Path) -> None:
     class Interrupted(Scripted):
-        def wait(self, timeout_s: float) -> Completion | None:
+        def wait(self, timeout_s: float) -> tuple[Completion, ...]:
             if len(self.requests) == 2:
                 label(tmp_path, structures(4)[2:], name="other")
             return super().wait(timeout_s)
@@ -224,7 +224,7 @@ def test_a_request_to_stop_lets_labels_in_flight_finish(tmp_path: Path, monkeypa
     monkeypatch.setattr("alflow.campaign.label_run.BEAT_S", 0.0)
 
     class Asking(Scripted):
-        def wait(self, timeout_s: float) -> Completion | None:
+        def wait(self, timeout_s: float) -> tuple[Completion, ...]:
             with Store.open(tmp_path / "labels.db") as store:
                 store.request_stop(1)
             return super().wait(timeout_s)
