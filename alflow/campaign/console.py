@@ -148,11 +148,11 @@ def summary_table(summary: Summary) -> Table:
 def time_table(summary: Summary) -> Table:
     """Where the cores' time went since the first label."""
     table = Table(title="Time since the first label", title_justify="left", box=None)
-    for column in ("", "labelling", "exploring", "training", "idle"):
+    for column in ("", "labelling", "exploring", "training", "handing over", "idle"):
         table.add_column(column, justify="right")
     split = summary.time
     shares = [split.share("label"), split.share("explore") + split.share("score"), split.share("train")]
-    shares.append(split.share("idle"))
+    shares += [split.share("handover"), split.share("idle")]
     slots = split.available_s / split.elapsed_s if split.elapsed_s else 0.0
     table.add_row("share of each core", *(f"{100 * share:.0f} %" for share in shares))
     table.add_row("seconds per core", *(f"{share * split.elapsed_s:.0f}" for share in shares))

@@ -18,7 +18,8 @@ class TimeSplit:
     Attributes:
         elapsed_s: Wall time of the orchestrators, s.
         available_s: The same times the slots each of them had, s.
-        busy_s: Wall time of tasks by kind, summed over slots, s.
+        busy_s: Wall time of tasks by kind, summed over slots, s; ``handover`` is what passed between handing a task
+            out and its beginning on the worker, and between its end and the record of it: imports, transfers, waits.
         cpu_s: Processor time of those tasks, s.
     """
 
@@ -123,7 +124,10 @@ def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventReco
         if row.ended_at is None or row.status == "lost":
             continue
         inside, whole = _overlap(row.started_at, row.ended_at, begin, end), row.ended_at - row.started_at
-        busy[row.kind] = busy.get(row.kind, 0.0) + inside
+        # What a worker has measured is work; the rest of the time the slot was taken by getting there and back.
+        worked = inside if row.wall_s is None else min(1.0, row.wall_s / max(whole.total_seconds(), 1e-9)) * inside
+        busy[row.kind] = busy.get(row.kind, 0.0) + worked
+        busy["handover"] = busy.get("handover", 0.0) + inside - worked
         if row.cpu_s is not None and whole.total_seconds() > 0:
             cpu += row.cpu_s * inside / whole.total_seconds()
     return TimeSplit(elapsed, available, busy, cpu)

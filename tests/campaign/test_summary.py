@@ -20,7 +20,9 @@ def event(seq: int, kind: str, seconds: float, slots: int = 2) -> EventRecord:
     return EventRecord(1, seq, kind, {"slots": slots}, at(seconds))
 
 
-def run(key: str, kind: str, begin: float, end: float, cpu_s: float | None = None) -> ExecutionRecord:
+def run(
+    key: str, kind: str, begin: float, end: float, cpu_s: float | None = None, wall_s: float | None = None
+) -> ExecutionRecord:
     return ExecutionRecord(
         1,
         key,
@@ -29,7 +31,8 @@ def run(key: str, kind: str, begin: float, end: float, cpu_s: float | None = Non
         started_at=at(begin),
         ended_at=at(end),
         status="done",
-        cpu_s=cpu_s,  # type: ignore[arg-type]
+        cpu_s=cpu_s,
+        wall_s=wall_s,
     )
 
 
@@ -43,9 +46,17 @@ def test_the_time_after_the_first_label_is_split_by_kind() -> None:
     split = split_time(executions, events)
     assert split.elapsed_s == pytest.approx(20)
     assert split.available_s == pytest.approx(40)
-    assert split.busy_s == pytest.approx({"label": 10, "train": 20})
+    assert split.busy_s == pytest.approx({"label": 10, "train": 20, "handover": 0})
     assert split.share("idle") == pytest.approx(0.25)
     assert split.cpu_share == pytest.approx((5 + 20) / 40)
+
+
+def test_what_a_worker_has_not_measured_is_handing_over() -> None:
+    events = [event(1, "campaign_started", 0, slots=1), event(2, "label_done", 10), event(3, "label_done", 20)]
+    executions = [run("a", "label", 0, 10, wall_s=10.0), run("b", "label", 10, 20, wall_s=8.0)]
+    split = split_time(executions, events)
+    assert split.busy_s == pytest.approx({"label": 8, "handover": 2})
+    assert split.share("idle") == pytest.approx(0.0)
 
 
 def test_the_time_between_a_stop_and_a_resume_is_nobodys() -> None:
