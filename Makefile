@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup campaign test check bench clean
+.PHONY: setup campaign test check soak bench clean
 
 setup: $(VENV)/installed
 
@@ -24,6 +24,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_migrations.py
+
+# Half an hour and more of random kills on a water campaign; tests/faults/soak.py says what is printed.
+soak: setup
+	$(BIN)/python -m tests.faults.soak
 
 # On an otherwise idle machine; the record of each benchmark lies in benchmarks/results/.
 bench: setup
