@@ -34,11 +34,13 @@ from alflow.campaign.events import (
     LabelDone,
     LabelFailed,
     StopRequested,
+    WorkersChanged,
     event_from_payload,
     event_to_payload,
 )
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.orders import Orders
+from alflow.campaign.pools import threads_for
 from alflow.campaign.results import Interpretation, Results, cost_of, failure_of, spent_on
 from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
@@ -106,24 +108,34 @@ class Runner:
         self._state = replay(event_from_payload(e.payload) for e in self._store.events(self._site.campaign_id))
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
-            self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, self._executor.slots)))
+            self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))
         else:
             self._import_spool()
             problem = self._orders.weights_problem()
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
-            self._record(Interpretation(CampaignResumed(self._executor.slots)))
+            self._record(Interpretation(CampaignResumed(*self._workers())))
         beat = time.monotonic()
         while self._go_on():
             completion = self._executor.wait(WAIT_S)
             if completion is not None:
                 self._take(completion)
+            self._look_at_workers()
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
                 self._keep_alive()
             for observer in self._observers:
                 observer.seen(self._known, None)
         return self._known
+
+    def _workers(self) -> tuple[int, dict[str, int]]:
+        return self._executor.slots, dict(self._executor.pools)
+
+    def _look_at_workers(self) -> None:
+        """Take note of workers that joined or left."""
+        (slots, pools), drained = self._workers(), self._executor.drained
+        if pools != self._known.workers and not self._known.ended:
+            self._record(Interpretation(WorkersChanged(slots, pools, drained)))
 
     def _go_on(self) -> bool:
         """Record what happened in this process; tell whether the campaign is still under way."""
@@ -248,7 +260,7 @@ class Runner:
             subject=subject,
             attempt=command.attempt if isinstance(command, StartLabel) else 1,
             epoch=self._lease.epoch,
-            threads=self._site.config.reference.threads,
+            threads=threads_for(self._site.config, _kind_of(command)),
         )
 
     def _key(self, task: str) -> str:
@@ -257,8 +269,8 @@ class Runner:
     def _finish_execution(self, tx: Transaction, completion: Completion) -> None:
         key, answer = self._key(completion.task), completion.answer
         if completion.lost is not None:
-            lost = FailureKind.WORKER_LOST
-            tx.finish_execution(key, "lost", failure_kind=lost, message=completion.lost, worker=completion.worker)
+            cause, message = completion.cause, completion.lost
+            tx.finish_execution(key, "lost", failure_kind=cause, message=message, worker=completion.worker)
             return
         if answer is None:
             broken = completion.broken or ""
