@@ -70,6 +70,7 @@ def validate(file: File, toy: Toy = False) -> None:
     console.print(f"{file}: valid", highlight=False, markup=False)
     console.print(f"  {len(structures)} starting structure(s): {formulas}", highlight=False, markup=False)
     console.print(f"  {preflight.describe(config)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(preflight.describe_workers(config), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

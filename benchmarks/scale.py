@@ -71,9 +71,11 @@ class SimulatedExecutor:
     """
 
     dashboard = None
+    drained: tuple[str, ...] = ()
 
     def __init__(self, slots: int, folder: Path) -> None:
         self.slots = slots
+        self.pools = {"shared": slots}
         self.lags: list[float] = []
         self.own_cpu_s = 0.0
         self._folder = folder

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from alflow.campaign.pool_config import ClusterConfig, PoolsConfig
 from alflow.campaign.teacher import beside
 from alflow.domain.config import ClosedModel, explain
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.errors import ConfigError
 from alflow.reference.config import PyscfConfig, ReferenceConfig
 
-__all__ = ["CampaignConfig", "available_cores", "check_resources", "comparable", "load_config", "parse_config"]
+__all__ = ["CampaignConfig", "available_cores", "comparable", "load_config", "parse_config"]
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -53,7 +54,11 @@ class CampaignConfig(ClosedModel):
         duplicate_tolerance_ang: Two frames whose interatomic distances differ by less (r.m.s.) are the same, Å.
         queue_capacity: Label requests kept waiting; by default as many as there are walkers.
         cores: Cores to use; by default all of this process's.
-        executor: ``dask`` (parallel, on this machine) or ``inline`` (one task at a time, for tests and debugging).
+        executor: ``dask`` (parallel) or ``inline`` (one task at a time, for tests and debugging).
+        pools: Separate workers for labels, dynamics and training; by default one pool takes every task, which keeps
+            every core of one machine busy.
+        cluster: ``local`` (workers on this machine, started and ended with the campaign), or ``address:`` or
+            ``scheduler_file:`` of a Dask cluster that is there already.
         dashboard_address: Where Dask's dashboard listens; loopback only.
         seed: Seed of everything random.
         model: The potential.
@@ -85,6 +90,8 @@ class CampaignConfig(ClosedModel):
     queue_capacity: Count | None = None
     cores: Count | None = None
     executor: Literal["dask", "inline"] = "dask"
+    pools: PoolsConfig | None = None
+    cluster: ClusterConfig = "local"
     dashboard_address: str = "127.0.0.1:8787"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     model: ModelConfig = ModelConfig()
@@ -109,13 +116,28 @@ class CampaignConfig(ClosedModel):
             )
         return self
 
-    @property
-    def slots(self) -> int:
-        """Tasks that run at once; each has as many cores as a label has threads."""
-        if self.executor == "inline":
-            return 1
-        cores = self.cores if self.cores is not None else available_cores()
-        return max(1, cores // self.reference.threads)
+    @model_validator(mode="after")
+    def _places(self) -> CampaignConfig:
+        """Labels have the threads of their pool; of a cluster that is there already nothing is started."""
+        wanted = self.pools.label.threads if self.pools is not None else None
+        if wanted is not None and wanted != self.reference.threads:
+            if "threads" in self.reference.model_fields_set:
+                raise ValueError(
+                    f"pools.label.threads ({wanted}) and reference.threads ({self.reference.threads}) are the same "
+                    "thing and differ; give one of them"
+                )
+            object.__setattr__(self, "reference", self.reference.model_copy(update={"threads": wanted}))
+        if self.cluster != "local":
+            if self.executor == "inline":
+                raise ValueError("executor: inline runs in this process; with cluster: it must be dask")
+            for kind in ("label", "explore", "train"):
+                told = getattr(self.pools, kind, None)
+                if told is not None and (told.workers or told.memory_gib or told.environment):
+                    raise ValueError(
+                        f"pools.{kind}: workers, memory_gib and environment belong to whoever starts the workers of "
+                        "the cluster; only threads can be given here"
+                    )
+        return self
 
     @property
     def capacity(self) -> int:
@@ -126,23 +148,6 @@ class CampaignConfig(ClosedModel):
     def audit_budget(self) -> int:
         """Labels set aside for audit frames."""
         return round(self.audit_fraction * self.label_budget)
-
-
-def check_resources(config: CampaignConfig) -> None:
-    """Refuse a configuration that asks for more than this machine has.
-
-    Raises:
-        ConfigError: More cores than there are, or more threads in a label than there are cores.
-    """
-    available = available_cores()
-    cores = config.cores if config.cores is not None else available
-    if cores > available:
-        raise ConfigError(f"cores: {cores} were asked for and this process may use {available}; lower cores.")
-    if config.reference.threads > cores:
-        raise ConfigError(
-            f"reference.threads: a label of {config.reference.threads} threads does not fit on {cores} cores; "
-            "lower reference.threads or raise cores."
-        )
 
 
 def comparable(config: CampaignConfig) -> dict[str, Any]:

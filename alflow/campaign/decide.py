@@ -23,8 +23,10 @@ from alflow.campaign.events import (
     TaskLost,
     TrainingDone,
     WalkerReport,
+    WorkersChanged,
 )
 from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
+from alflow.campaign.pools import has_room
 from alflow.campaign.state import Phase, State, WalkerState, replace
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
@@ -93,29 +95,37 @@ def replay(events: Iterable[Event]) -> State | None:
 def _started(event: CampaignStarted) -> Change:
     config = parse_config(event.config, "the campaign's stored configuration")
     walkers = tuple(WalkerState(number) for number in range(config.walkers))
-    state = State(config=config, slots=event.slots, walkers=walkers, horizon=min(FIRST_HORIZON, config.segment_steps))
+    horizon = min(FIRST_HORIZON, config.segment_steps)
+    state = State(config=config, slots=event.slots, pools=event.pools, walkers=walkers, horizon=horizon)
     return state, [ProposeSeeds(config.initial_labels)]
 
 
 def _resumed(state: State, event: CampaignResumed) -> Change:
-    """Start what was in flight again, as far as there are slots; put the rest back to where it was before.
+    """Start what was in flight again, as far as there are workers; put the rest back to where it was before.
 
     Started again before anything else, a campaign that was interrupted makes the same decisions as one that was not.
     """
     commands: list[Command] = []
-    in_flight = dict(state.running)
-    for place, name in enumerate(in_flight):
-        state, more = _start_again(state, name) if place < event.slots else _put_back(state, name)
+    state = replace(state, slots=event.slots, pools=event.pools)
+    taken: list[str] = []
+    for name, running in dict(state.running).items():
+        again = has_room(state.workers, taken, running.kind)
+        state, more = _start_again(state, name) if again else _put_back(state, name)
+        taken.extend([running.kind] if again else [])
         commands.extend(more)
     if state.phase in ("stopped", "failed", "stopping"):
         phase: Phase = "closing" if state.ending else "running" if state.seeded else "new"
         state = replace(state, phase=phase, reason=state.ending)
     if state.generation == 0 and not state.running_of("train"):
         state = replace(state, trained_labels=0)  # a first training that failed may be tried again
-    state = replace(state, slots=event.slots, losses=0, failures=0, idle_rounds=0)
+    state = replace(state, losses=0, failures=0, idle_rounds=0)
     if not state.seeded:
         commands.append(ProposeSeeds(state.config.initial_labels))
     return state, commands
+
+
+def _workers(state: State, event: WorkersChanged) -> Change:
+    return replace(state, slots=event.slots, pools=event.pools), []
 
 
 def _start_again(state: State, task: str) -> Change:
@@ -133,7 +143,8 @@ def _start_again(state: State, task: str) -> Change:
     return replace(state, running={**state.running, task: running}), [start]
 
 
-def _put_back(state: State, task: str) -> Change:
+def _put_back(state: State, task: str, innocent: bool = False) -> Change:
+    """What it was before a task began; its loss counts against it unless it cannot be to blame."""
     running = state.running[task]
     state = state.without_task(task)
     if running.kind == "train":
@@ -148,7 +159,7 @@ def _put_back(state: State, task: str) -> Change:
         return state, []
     assert running.request is not None
     request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
-    if request.n_lost >= LOSS_LIMIT:
+    if request.n_lost >= LOSS_LIMIT and not innocent:
         message = f"its worker was lost {request.n_lost} times"
         state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
         return state, [job_of(request, "quarantined", "WORKER_LOST", message)]
@@ -341,8 +352,9 @@ def _rescored(state: State, event: QueueRescored) -> Change:
 
 
 def _lost(state: State, event: TaskLost) -> Change:
-    state, commands = _put_back(state, event.task)
-    state = replace(state, losses=state.losses + 1)
+    innocent = event.cause == FailureKind.SCHEDULER_LOST
+    state, commands = _put_back(state, event.task, innocent)
+    state = replace(state, losses=state.losses + (not innocent))
     if state.losses >= LOSS_LIMIT:
         reason = f"{state.losses} tasks in a row were lost; the last: {event.message}"
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
@@ -370,6 +382,7 @@ def _stop(state: State, event: StopRequested) -> Change:
 
 _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     CampaignResumed: _resumed,
+    WorkersChanged: _workers,
     SeedsProposed: _seeds,
     SegmentDone: _segment,
     LabelDone: _label_done,

@@ -29,6 +29,7 @@ __all__ = [
     "TaskLost",
     "TrainingDone",
     "WalkerReport",
+    "WorkersChanged",
     "event_from_payload",
     "event_to_payload",
 ]
@@ -82,20 +83,45 @@ class WalkerReport:
 
 @dataclass(frozen=True)
 class CampaignStarted:
-    """The campaign was created; everything it will decide follows from this and from what happens."""
+    """The campaign was created; everything it will decide follows from this and from what happens.
+
+    Attributes:
+        config: What the user asked for.
+        structure_ids: The starting structures.
+        slots: Workers in all.
+        pools: Workers by the name of their pool; empty in old journals, where all workers took every task.
+    """
 
     config: Mapping[str, Any]
     structure_ids: tuple[str, ...]
     slots: int
+    pools: Mapping[str, int] = field(default_factory=dict)
     kind: Literal["campaign_started"] = "campaign_started"
 
 
 @dataclass(frozen=True)
 class CampaignResumed:
-    """A new orchestrator took the campaign over; tasks that were in flight are no more."""
+    """A new orchestrator took the campaign over, with workers of its own; tasks that were in flight are no more."""
 
     slots: int
+    pools: Mapping[str, int] = field(default_factory=dict)
     kind: Literal["campaign_resumed"] = "campaign_resumed"
+
+
+@dataclass(frozen=True)
+class WorkersChanged:
+    """Workers of a cluster joined or left, or a machine gets no more labels.
+
+    Attributes:
+        slots: Workers in all, now.
+        pools: Workers by the name of their pool.
+        drained: Machines on which label after label crashed; they are given no more.
+    """
+
+    slots: int
+    pools: Mapping[str, int]
+    drained: tuple[str, ...] = ()
+    kind: Literal["workers_changed"] = "workers_changed"
 
 
 @dataclass(frozen=True)
@@ -183,10 +209,17 @@ class QueueRescored:
 
 @dataclass(frozen=True)
 class TaskLost:
-    """A task ended without an answer through no fault of its own (worker or scheduler lost)."""
+    """A task ended without an answer through no fault of its own (worker or scheduler lost).
+
+    Attributes:
+        task: Its name.
+        message: What happened.
+        cause: ``WORKER_LOST``, which the task may have brought about, or ``SCHEDULER_LOST``, which it cannot.
+    """
 
     task: str
     message: str
+    cause: str = "WORKER_LOST"
     kind: Literal["task_lost"] = "task_lost"
 
 
@@ -218,6 +251,7 @@ class StopRequested:
 Event = (
     CampaignStarted
     | CampaignResumed
+    | WorkersChanged
     | SeedsProposed
     | SegmentDone
     | LabelDone

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from alflow.campaign.config import CampaignConfig, available_cores, check_resources, comparable, parse_config
+from alflow.campaign.config import CampaignConfig, available_cores, comparable, parse_config
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
-from alflow.campaign.executors.dask import DaskExecutor
+from alflow.campaign.executors.dask import DaskExecutor, LocalWorkers
 from alflow.campaign.interrupts import interruptible
+from alflow.campaign.pools import check_resources, pool_table, pools_of
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
@@ -27,7 +29,7 @@ __all__ = ["Ended", "resume_campaign", "run_campaign"]
 
 log = logging.getLogger("alflow")
 
-MAY_CHANGE = ("cores", "executor")
+MAY_CHANGE = ("cores", "executor", "pools", "cluster")
 """Settings with which a campaign may go on differently: where it runs changes nothing it has found."""
 
 
@@ -129,7 +131,11 @@ def _find_or_create(
                 f"{shown(config.database)} has labels of a file named '{config.name}'; choose another name."
             )
         before = record.config["config"]
-        changed = sorted(key for key in settings if before.get(key) != settings[key] and key not in MAY_CHANGE)
+        changed = sorted(
+            key
+            for key in settings
+            if _without_place(before.get(key)) != _without_place(settings[key]) and key not in MAY_CHANGE
+        )
         if record.config["structures"] != geometries:
             changed.append("structures")
         if changed:
@@ -142,6 +148,11 @@ def _find_or_create(
     if is_server(config.database):
         stored["folder"] = str(working_folder(config.database, config.name).absolute())
     return store.create_campaign(config.name, stored, config.seed)
+
+
+def _without_place(value: Any) -> Any:
+    """A setting without ``threads``: on how many a label runs changes nothing it finds."""
+    return {key: item for key, item in value.items() if key != "threads"} if isinstance(value, dict) else value
 
 
 def _drive(
@@ -167,7 +178,7 @@ def _drive(
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
-        workers = executor if executor is not None else _workers(config)
+        workers = executor if executor is not None else _workers(config, folder)
         if workers.dashboard:
             log.info("Dask dashboard: %s", workers.dashboard)
         runner = Runner(store, lease, site, workers, observers)
@@ -212,7 +223,9 @@ def _release(store: Store, lease: Lease, state: State | None) -> None:
         store.release(lease, "stopped", state.reason)
 
 
-def _workers(config: CampaignConfig) -> Executor:
+def _workers(config: CampaignConfig, folder: Path) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
-    return DaskExecutor(config.slots, config.reference.threads, config.dashboard_address)
+    pools = pools_of(config)
+    log.info("%s", pool_table(pools, config.cores or available_cores()))
+    return DaskExecutor(LocalWorkers(pools, config.dashboard_address))

@@ -18,6 +18,7 @@ from alflow.campaign.commands import (
 )
 from alflow.campaign.events import CampaignResumed, CampaignStarted, LabelDone, LabelFailed, event_to_payload
 from alflow.campaign.executors import Completion
+from alflow.campaign.pools import threads_for
 from alflow.campaign.results import Interpretation, cost_of, failure_of, spent_on
 from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
@@ -113,7 +114,7 @@ class Ledger:
             subject=subject,
             attempt=command.attempt if isinstance(command, StartLabel) else 1,
             epoch=self._lease.epoch,
-            threads=self._site.config.reference.threads,
+            threads=threads_for(self._site.config, _kind_of(command)),
         )
 
     def _key(self, task: str) -> str:
@@ -122,8 +123,8 @@ class Ledger:
     def _finish_execution(self, tx: Transaction, completion: Completion) -> None:
         key, answer = self._key(completion.task), completion.answer
         if completion.lost is not None:
-            lost = FailureKind.WORKER_LOST
-            tx.finish_execution(key, "lost", failure_kind=lost, message=completion.lost, worker=completion.worker)
+            cause, message = completion.cause, completion.lost
+            tx.finish_execution(key, "lost", failure_kind=cause, message=message, worker=completion.worker)
             return
         if answer is None:
             broken = completion.broken or ""

@@ -1,7 +1,8 @@
 """What to start next, given the state: the second half of ``decide``.
 
-A free slot goes, in this order, to a training that is due, to a fresh look at the queue, and then in turns to a label
-and to a segment of dynamics. Nothing waits for everything: labels run while walkers move and a committee trains.
+A free worker that takes every task goes, in this order, to a training that is due, to a fresh look at the queue, and
+then in turns to a label and to a segment of dynamics; one of a pool of its own to the first of these that it takes.
+Nothing waits for everything: labels run while walkers move and a committee trains.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from alflow.campaign.commands import (
     StartTraining,
     WalkerOrder,
 )
+from alflow.campaign.pools import slots_for
 from alflow.campaign.state import Running, State, WalkerState, replace
 from alflow.selection import Request, next_request
 from alflow.units import FS_PER_PS
@@ -49,17 +51,17 @@ def job_of(request: Request, state: str, failure: str | None = None, message: st
 
 
 def plan(state: State) -> tuple[State, list[Command]]:
-    """Fill the free slots; end the campaign when there is nothing left to do."""
+    """Give every free worker something to do; end the campaign when there is nothing left to do."""
     commands: list[Command] = []
     if state.ended or state.phase == "new":
         return state, commands
     state = _close_if_done(state)
-    while len(state.running) < state.slots:
+    while True:
         state, started = _start_one(state)
         if not started:
             break
         commands.extend(started)
-    if not state.running and not commands:
+    if not state.running and not commands and (state.served or state.phase == "stopping"):
         state, ending = _when_idle(state)
         commands.extend(ending)
     return state, commands
@@ -84,27 +86,33 @@ def _close_if_done(state: State) -> State:
 def _start_one(state: State) -> tuple[State, list[Command]]:
     if state.phase == "stopping":
         return state, []
-    if _training_due(state):
+    if _training_due(state) and state.has_room("train"):
         return _start_training(state)
     if state.phase == "closing":
         return state, []
-    if state.rescore and not state.committee_lost and any(r.purpose == "flagged" for r in state.queue):
+    can_explore, can_label = state.has_room("explore"), state.has_room("label")
+    if can_explore and _scoring_due(state):
         return _start_scoring(state)
-    can_label = bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
+    idle = can_explore and can_label and state.has_room("train")
+    can_label &= bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
     if can_label and state.last_start == "explore":
         return _start_label(state)
-    group = _ready_group(state)
+    group = _ready_group(state) if can_explore else ()
     if group:
         return _start_exploring(state, group)
     if can_label:
         return _start_label(state)
-    if _fresh_labels(state) > 0 and state.generation > 0 and not state.running_of("train"):
+    if idle and _fresh_labels(state) > 0 and state.generation > 0 and not state.running_of("train"):
         return _start_training(state)  # a core is free and every walker waits: train on what there is
     return state, []
 
 
 def _fresh_labels(state: State) -> int:
     return state.n_done - state.trained_labels
+
+
+def _scoring_due(state: State) -> bool:
+    return state.rescore and not state.committee_lost and any(r.purpose == "flagged" for r in state.queue)
 
 
 def _training_due(state: State) -> bool:
@@ -168,7 +176,7 @@ def _ready_group(state: State) -> tuple[WalkerState, ...]:
     """The walkers of the group that has moved least, if any group is free and has walkers ready to move."""
     if state.generation == 0 or state.committee_lost:
         return ()
-    n_groups = min(state.slots, len(state.walkers))
+    n_groups = min(slots_for(state.workers, "explore"), len(state.walkers))
     busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}
     ready: dict[int, list[WalkerState]] = {}
     for walker in [w for w in state.walkers if w.status == "ready"]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alflow.campaign.config import CampaignConfig, check_resources
+from alflow.campaign.config import CampaignConfig, available_cores
+from alflow.campaign.pools import check_resources, pool_table, pools_of
 from alflow.campaign.site import CONTACT_FACTOR, DETACHMENT_ANG, working_folder
 from alflow.campaign.teacher import check_reference
 from alflow.domain import Reference, Structure
@@ -137,6 +138,14 @@ def check_compact(structure: Structure, config: CampaignConfig) -> None:
         )
 
 
+def describe_workers(config: CampaignConfig) -> str:
+    """Say which workers a valid campaign would have."""
+    if config.cluster != "local":
+        return f"  workers of the cluster at {config.cluster.address or config.cluster.scheduler_file}"
+    table = pool_table(pools_of(config), config.cores or available_cores())
+    return "\n".join(f"  {line}" for line in table.splitlines())
+
+
 def describe(config: CampaignConfig) -> str:
     """Say in one line what a valid campaign would do."""
     reference = config.reference
@@ -156,5 +165,5 @@ def describe(config: CampaignConfig) -> str:
         level = f"committee {Path(reference.weights).stem[:12]}"
     return (
         f"{config.label_budget} labels at {level}, {config.walkers} walkers at {config.temperature_k:g} K, "
-        f"{config.slots} slots of {reference.threads} thread(s), database {shown(config.database)}"
+        f"database {shown(config.database)}"
     )

@@ -34,6 +34,7 @@ from alflow.campaign.events import (
     Event,
     StopRequested,
     TrainingDone,
+    WorkersChanged,
     event_from_payload,
 )
 from alflow.campaign.executors import Completion, Executor
@@ -118,24 +119,34 @@ class Runner:
         self._state = replay(event_from_payload(e.payload) for e in self._store.events(self._site.campaign_id))
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
-            self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, self._executor.slots)))
+            self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))
         else:
             self._import_spool()
             problem = self._orders.weights_problem()
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
-            self._record(Interpretation(CampaignResumed(self._executor.slots)))
+            self._record(Interpretation(CampaignResumed(*self._workers())))
 
     def _loop(self) -> None:
         beat = time.monotonic()
         while self._go_on():
             self._submit_written()
             self._take(self._executor.wait(SHORT_WAIT_S if self._written else WAIT_S))
+            self._look_at_workers()
             if time.monotonic() - beat > BEAT_S:
                 beat = time.monotonic()
                 self._keep_alive()
             for observer in self._observers:
                 observer.seen(self._known, None)
+
+    def _workers(self) -> tuple[int, dict[str, int]]:
+        return self._executor.slots, dict(self._executor.pools)
+
+    def _look_at_workers(self) -> None:
+        """Take note of workers that joined or left."""
+        (slots, pools), drained = self._workers(), self._executor.drained
+        if pools != self._known.workers and not self._known.ended:
+            self._record(Interpretation(WorkersChanged(slots, pools, drained)))
 
     def _go_on(self) -> bool:
         """Record what happened in this process; tell whether the campaign is still under way."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from alflow.campaign.commands import Start
 from alflow.campaign.config import CampaignConfig
+from alflow.campaign.pools import KINDS, SHARED, has_room, slots_for
 from alflow.selection import Request, flag_threshold
 
 __all__ = ["Phase", "Running", "State", "WalkerState", "replace"]
@@ -99,7 +100,8 @@ class State:
 
     Attributes:
         config: What the user asked for.
-        slots: Tasks that may run at once.
+        slots: Workers in all.
+        pools: Workers by the name of their pool; empty if all of them take every task.
         phase: ``new``; ``running``; ``closing`` (no new frames, last training); ``stopping`` (asked to stop);
             ``finished``, ``stopped``, ``failed``.
         reason: Why it is closing, stopping, or ended.
@@ -133,6 +135,7 @@ class State:
 
     config: CampaignConfig
     slots: int
+    pools: Mapping[str, int] = field(default_factory=dict)
     phase: Phase = "new"
     reason: str = ""
     ending: str = ""
@@ -172,6 +175,20 @@ class State:
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.phase in ("finished", "stopped", "failed")
+
+    @property
+    def workers(self) -> Mapping[str, int]:
+        """Workers by the name of their pool."""
+        return self.pools or {SHARED: self.slots}
+
+    @property
+    def served(self) -> bool:
+        """Whether there is a worker for every kind of task."""
+        return all(slots_for(self.workers, kind) for kind in KINDS)
+
+    def has_room(self, task: str) -> bool:
+        """Whether one more task of a kind can start."""
+        return has_room(self.workers, (running.kind for running in self.running.values()), task)
 
     def closing(self, reason: str) -> State:
         """The state in which nothing new is looked for, and a last training takes in what is left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +63,7 @@ class World:
     kill: float = 0.02
     reject: float = 0.1
     slots: int = 2
+    pools: Mapping[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
@@ -91,12 +93,12 @@ class World:
 
     def play(self, settings: CampaignConfig, most: int = 4000) -> State:
         """Run a campaign to its end."""
-        self.record(CampaignStarted(settings.model_dump(mode="json"), ("s0",), self.slots))
+        self.record(CampaignStarted(settings.model_dump(mode="json"), ("s0",), self.slots, self.pools))
         for _ in range(most):
             if self.states[-1].ended:
                 return self.states[-1]
             if self.dice.random() < self.kill:
-                self.record(CampaignResumed(self.slots))
+                self.record(CampaignResumed(self.slots, self.pools))
                 continue
             command = self.open.pop(int(self.dice.integers(len(self.open))))
             self.record(self.answer(command))

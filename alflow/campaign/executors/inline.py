@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
+from collections.abc import Mapping
 
 from alflow.campaign.executors.protocol import Completion
+from alflow.campaign.pools import SHARED
 from alflow.campaign.tasks import Task, run_task
 from alflow.reference import close_guards
 
@@ -21,10 +23,16 @@ class InlineExecutor:
 
     slots = 1
     dashboard = None
+    drained: tuple[str, ...] = ()
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
         self._waiting: deque[Task] = deque()
+
+    @property
+    def pools(self) -> Mapping[str, int]:
+        """One worker, this process, for every task."""
+        return {SHARED: self.slots}
 
     def submit(self, task: Task) -> None:
         """Put a task at the end of the line."""

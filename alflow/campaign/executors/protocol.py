@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from alflow.campaign.tasks import Answer, Task
+from alflow.domain import FailureKind
 
 __all__ = ["Completion", "Executor"]
 
@@ -21,6 +22,7 @@ class Completion:
         lost: Why it will never return, if the machinery failed under it.
         broken: The traceback, if it raised.
         worker: Where it ran, as far as that is known.
+        cause: What was lost, if something was: the worker, or the scheduler with everything it knew.
     """
 
     task: str
@@ -28,6 +30,7 @@ class Completion:
     lost: str | None = None
     broken: str | None = None
     worker: str = ""
+    cause: FailureKind = FailureKind.WORKER_LOST
 
 
 class Executor(Protocol):
@@ -36,6 +39,16 @@ class Executor(Protocol):
     @property
     def slots(self) -> int:
         """Tasks that may be in flight at once."""
+        ...
+
+    @property
+    def pools(self) -> Mapping[str, int]:
+        """The same, by the name of the pool, which says what its workers take; see :mod:`alflow.campaign.pools`."""
+        ...
+
+    @property
+    def drained(self) -> tuple[str, ...]:
+        """Machines that are given no more labels because they crash them."""
         ...
 
     @property

@@ -1,0 +1,57 @@
+"""A machine that crashes label after label, while others make theirs, is given no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["CRASH_LIMIT", "HostBreaker"]
+
+CRASH_LIMIT: Final = 3
+"""Crashes in a row on one machine after which it is not the structures."""
+
+
+@dataclass
+class HostBreaker:
+    """Counts crashes in a row on each machine, and whether another one has made a label meanwhile.
+
+    One machine alone is never drained: then nobody knows whether it is the machine or the work.
+
+    Attributes:
+        limit: Crashes in a row that are too many.
+        drained: Machines that have had too many.
+
+    Examples:
+        >>> breaker = HostBreaker()
+        >>> [breaker.record(host, crashed) for host, crashed in [("a", 1), ("a", 1), ("b", 0), ("a", 1)]]
+        [False, False, False, True]
+        >>> breaker.drained
+        {'a'}
+    """
+
+    limit: int = CRASH_LIMIT
+    drained: set[str] = field(default_factory=set)
+    _crashes: dict[str, int] = field(default_factory=dict)
+    _others_fine: set[str] = field(default_factory=set)
+
+    def record(self, host: str, crashed: bool) -> bool:
+        """Take note of how a label ended, whatever else became of it.
+
+        Args:
+            host: The machine.
+            crashed: Whether its process died; any other end counts as one that went well.
+
+        Returns:
+            Whether a machine is drained that was not before.
+        """
+        if crashed:
+            self._crashes[host] = self._crashes.get(host, 0) + 1
+        else:
+            self._crashes.pop(host, None)
+            self._others_fine.discard(host)
+            self._others_fine |= {other for other, count in self._crashes.items() if count > 0}
+        bad = {
+            other for other, count in self._crashes.items() if count >= self.limit and other in self._others_fine
+        } - self.drained
+        self.drained |= bad
+        return bool(bad)

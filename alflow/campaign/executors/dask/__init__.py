@@ -1,0 +1,10 @@
+"""Tasks on Dask workers: those of this machine, started with the campaign, or those of a cluster that is there already.
+
+The campaign never has more tasks in flight than there are workers, and each is handed to a live worker that has none,
+so Dask queues nothing, retries nothing and pre-empts nothing; a lost worker costs exactly the task it was running.
+"""
+
+from alflow.campaign.executors.dask.executor import DaskExecutor
+from alflow.campaign.executors.dask.local import LocalWorkers, local_executor
+
+__all__ = ["DaskExecutor", "LocalWorkers", "local_executor"]

@@ -1,0 +1,198 @@
+"""Hands tasks to workers, one each, and collects what comes back."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import traceback
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distributed.client import Future, FutureCancelledError
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+
+from alflow.campaign.breaker import HostBreaker
+from alflow.campaign.executors.dask.seats import Again, Seat, Workers
+from alflow.campaign.executors.protocol import Completion
+from alflow.campaign.pools import KINDS, kind_of, kinds_of
+from alflow.campaign.results import failure_of
+from alflow.campaign.tasks import Answer, LabelTask, Task
+from alflow.domain import FailureKind
+
+__all__ = ["DaskExecutor"]
+
+log = logging.getLogger("alflow")
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A task on its way: what, and where."""
+
+    task: Task
+    seat: Seat
+
+
+class DaskExecutor:
+    """Runs tasks on Dask workers.
+
+    Args:
+        workers: The workers; ended, or left to themselves, with the executor.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+        self._waiting: deque[Task] = deque()
+        self._sent: dict[str, tuple[_Sent, Future[Any]]] = {}
+        self._breaker = HostBreaker()
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of Dask's dashboard."""
+        return self._workers.dashboard
+
+    @property
+    def slots(self) -> int:
+        """Workers in all."""
+        return sum(self.pools.values())
+
+    @property
+    def pools(self) -> Mapping[str, int]:
+        """Workers by the name of their pool; what is on a drained machine takes no labels."""
+        pools = Counter(self._workers.pools)
+        for seat in self._workers.seats if self._breaker.drained else ():
+            if seat.host in self._breaker.drained and "label" in seat.kinds:
+                pools[seat.pool] -= 1
+                pools[_without_labels(seat.pool)] += 1
+        return {name: count for name, count in sorted(pools.items()) if count > 0 and name}
+
+    @property
+    def drained(self) -> tuple[str, ...]:
+        """Machines that are given no more labels."""
+        return tuple(sorted(self._breaker.drained))
+
+    def submit(self, task: Task) -> None:
+        """Send a task to a free worker; it waits here, not at Dask, while there is none."""
+        self._waiting.append(task)
+        self._hand_out()
+
+    def wait(self, timeout_s: float) -> list[Completion]:
+        """All completions there are, once there is one. Also looks after the workers.
+
+        Raises:
+            CampaignError: The cluster is gone for longer than anybody wants to wait.
+        """
+        self._workers.tend()
+        self._give_up_what_left()
+        self._hand_out()
+        completions = []
+        try:
+            future = self._done.get(timeout=timeout_s)
+            while True:
+                completion = self._receive(future)
+                if completion is not None:
+                    completions.append(completion)
+                future = self._done.get_nowait()
+        except queue.Empty:
+            return completions
+
+    def close(self) -> None:
+        """End the workers, or let go of them."""
+        self._workers.close()
+
+    def _receive(self, future: Future[Any]) -> Completion | None:
+        if str(future.key) not in self._sent:
+            return None  # its loss was told before
+        sent, _ = self._sent[str(future.key)]
+        completion = self._completion(future, sent)
+        # Only now: a worker that dies with a result nobody has fetched must not take the next task with it.
+        self._sent.pop(str(future.key), None)
+        if isinstance(completion, Again):
+            self._send(sent.task, sent.seat, completion.luggage)
+            return None
+        self._judge(sent, completion)
+        self._hand_out()
+        return completion
+
+    def _hand_out(self) -> None:
+        """Give every live worker without a task the first that waits and that it takes, and to no other worker.
+
+        Left to Dask, a task sent while a worker is being started again would be queued behind another one, and
+        would be counted as lost too if that one took its worker down.
+        """
+        if not self._waiting:
+            return
+        busy = {sent.seat.address for sent, _ in self._sent.values()}
+        # Workers that take little come first, so that those that take more stay free for the rest.
+        free = sorted(
+            (seat for seat in self._workers.seats if seat.address not in busy),
+            key=lambda seat: (len(seat.kinds), seat.address),
+        )
+        for task in list(self._waiting):
+            kind = kind_of(task.name)
+            seat = next((seat for seat in free if kind in seat.kinds and not self._spared(seat, kind)), None)
+            if seat is not None:
+                free.remove(seat)
+                self._waiting.remove(task)
+                self._send(task, seat)
+
+    def _spared(self, seat: Seat, kind: str) -> bool:
+        return kind == "label" and seat.host in self._breaker.drained
+
+    def _send(self, task: Task, seat: Seat, luggage: Any = None) -> None:
+        future = self._workers.send(task, seat, luggage)
+        self._sent[str(future.key)] = (_Sent(task, seat), future)
+        future.add_done_callback(self._done.put)
+
+    def _give_up_what_left(self) -> None:
+        """A scheduler waits for ever for a worker that left while a task was sent to it."""
+        for sent, future in list(self._sent.values()):
+            if not future.done() and self._workers.gone(sent.seat):
+                future.cancel(reason="worker-left", msg=f"worker {sent.seat.name} left")
+
+    def _judge(self, sent: _Sent, completion: Completion) -> None:
+        """Remember which machine made or crashed a label."""
+        if not isinstance(sent.task, LabelTask) or completion.answer is None:
+            return
+        failure = failure_of(completion.answer)
+        crashed = failure is not None and failure.kind is FailureKind.CRASH
+        if self._breaker.record(sent.seat.host, crashed):
+            log.warning(
+                "%s gets no more labels: the last %d there crashed while other machines made theirs. The last said: %s",
+                sent.seat.host, self._breaker.limit, failure.message if failure else "",
+            )  # fmt: skip
+
+    def _completion(self, future: Future[Any], sent: _Sent) -> Completion | Again:
+        name, worker = sent.task.name, sent.seat.address
+        try:
+            answer = self._workers.unpack(sent.task, sent.seat, future.result(timeout=30))
+        except KilledWorker as error:
+            worker = getattr(error.last_worker, "address", worker)
+            return Completion(name, lost=f"worker {worker} died", worker=worker)
+        except FutureCancelledError as error:
+            if error.reason == "scheduler-connection-lost":
+                why, cause = "the connection to Dask's scheduler was lost", FailureKind.SCHEDULER_LOST
+                return Completion(name, lost=why, worker=worker, cause=cause)
+            return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
+        except (NoValidWorkerError, NoWorkerError, CommClosedError, TimeoutError) as error:
+            return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
+        except Exception:
+            return Completion(name, broken=traceback.format_exc(), worker=worker)
+        finally:
+            future.release()
+        if isinstance(answer, Answer):
+            return Completion(name, answer=answer, worker=f"{answer.host}:{answer.pid}")
+        return answer
+
+
+def _without_labels(pool: str) -> str:
+    """Name of the pool of the same workers without labels; empty if nothing is left.
+
+    Examples:
+        >>> _without_labels("shared"), _without_labels("label")
+        ('explore+train', '')
+    """
+    return "+".join(kind for kind in KINDS if kind in kinds_of(pool) and kind != "label")

@@ -1,0 +1,86 @@
+"""What an executor needs to know of workers, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distributed.client import Future
+
+from alflow.campaign.pools import kinds_of
+from alflow.campaign.tasks import Answer, Task
+
+__all__ = ["Again", "Seat", "Workers"]
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A live worker, which runs one task at a time.
+
+    Attributes:
+        address: Its Dask address.
+        name: Its name, such as ``label-0``.
+        host: The machine it runs on, as its answers name it.
+        pool: Name of its pool, which says what it takes.
+    """
+
+    address: str
+    name: str
+    host: str
+    pool: str
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What it takes."""
+        return kinds_of(self.pool)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A task came back because something was missing where it ran; with this it may be sent there once more."""
+
+    luggage: Any
+
+
+class Workers(Protocol):
+    """Workers and the scheduler that knows them."""
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of Dask's dashboard, if there is one."""
+        ...
+
+    @property
+    def seats(self) -> Sequence[Seat]:
+        """Those that live and may be given a task now, busy with one of ours or not."""
+        ...
+
+    @property
+    def pools(self) -> Mapping[str, int]:
+        """How many there are, or will be again in a moment, by the name of their pool."""
+        ...
+
+    def tend(self) -> None:
+        """Look after them: bring back what is gone, find out what has joined.
+
+        Raises:
+            CampaignError: They are gone for longer than anybody wants to wait.
+        """
+        ...
+
+    def gone(self, seat: Seat) -> bool:
+        """Whether a worker has left for good, so that what it was running will not come back."""
+        ...
+
+    def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
+        """Start a task on a worker."""
+        ...
+
+    def unpack(self, task: Task, seat: Seat, value: Any) -> Answer | Again:
+        """What a task returned, with its files where they belong."""
+        ...
+
+    def close(self) -> None:
+        """End what was started here; a cluster that was there before stays."""
+        ...
