@@ -52,6 +52,8 @@ class CampaignConfig(ClosedModel):
         quiet_ps: The campaign ends when its walkers together go this long without a flag, ps.
         flag_spacing_fs: Shortest time between two flags of one walker, fs.
         duplicate_tolerance_ang: Two frames whose interatomic distances differ by less (r.m.s.) are the same, Å.
+        barrier: Whether moving, labelling and training take turns, each waiting for the last task of the one before, as
+            in other programs; for comparison only.
         queue_capacity: Label requests kept waiting; by default as many as there are walkers.
         cores: Cores to use; by default all of this process's.
         executor: ``dask`` (parallel) or ``inline`` (one task at a time, for tests and debugging).
@@ -87,6 +89,7 @@ class CampaignConfig(ClosedModel):
     quiet_ps: Annotated[float, Field(gt=0, le=1e9)] = 200.0
     flag_spacing_fs: Annotated[float, Field(ge=0, le=1e6)] = 10.0
     duplicate_tolerance_ang: Annotated[float, Field(ge=0)] = 0.01
+    barrier: bool = False
     queue_capacity: Count | None = None
     cores: Count | None = None
     executor: Literal["dask", "inline"] = "dask"

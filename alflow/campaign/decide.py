@@ -327,7 +327,7 @@ def _training(state: State, event: TrainingDone) -> Change:
     elif state.generation == 0:
         reason = f"the first training gave no usable committee: {event.reason}"
         return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]
-    return _release(state, event.n_labels), []
+    return _release(state.next_cycle() if state.config.barrier else state, event.n_labels), []
 
 
 def _release(state: State, covered: int) -> State:

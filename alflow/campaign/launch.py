@@ -130,7 +130,7 @@ def _find_or_create(
             raise ConfigError(
                 f"{shown(config.database)} has labels of a file named '{config.name}'; choose another name."
             )
-        before = record.config["config"]
+        before = comparable(parse_config(record.config["config"], f"the stored configuration of '{record.name}'"))
         changed = sorted(
             key
             for key in settings

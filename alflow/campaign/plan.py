@@ -2,7 +2,8 @@
 
 A free worker that takes every task goes, in this order, to a training that is due, to a fresh look at the queue, and
 then in turns to a label and to a segment of dynamics; one of a pool of its own to the first of these that it takes.
-Nothing waits for everything: labels run while walkers move and a committee trains.
+Nothing waits for everything: labels run while walkers move and a committee trains. Only with ``barrier`` they take
+turns.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from alflow.campaign.commands import (
     StartTraining,
     WalkerOrder,
 )
-from alflow.campaign.pools import slots_for
+from alflow.campaign.pools import KINDS, Kind, slots_for
 from alflow.campaign.state import Running, State, WalkerState, replace
 from alflow.selection import Request, next_request
 from alflow.units import FS_PER_PS
@@ -86,14 +87,19 @@ def _close_if_done(state: State) -> State:
 def _start_one(state: State) -> tuple[State, list[Command]]:
     if state.phase == "stopping":
         return state, []
-    if _training_due(state) and state.has_room("train"):
+    rooms = state.rooms
+    if not rooms:
+        return state, []
+    if state.config.barrier and state.phase == "running":
+        return _start_in_turn(state, rooms)
+    if "train" in rooms and _training_due(state):
         return _start_training(state)
     if state.phase == "closing":
         return state, []
-    can_explore, can_label = state.has_room("explore"), state.has_room("label")
+    can_explore, can_label = "explore" in rooms, "label" in rooms
     if can_explore and _scoring_due(state):
         return _start_scoring(state)
-    idle = can_explore and can_label and state.has_room("train")
+    idle = len(rooms) == len(KINDS)
     can_label &= bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
     if can_label and state.last_start == "explore":
         return _start_label(state)
@@ -105,6 +111,29 @@ def _start_one(state: State) -> tuple[State, list[Command]]:
     if idle and _fresh_labels(state) > 0 and state.generation > 0 and not state.running_of("train"):
         return _start_training(state)  # a core is free and every walker waits: train on what there is
     return state, []
+
+
+def _start_in_turn(state: State, rooms: frozenset[Kind]) -> tuple[State, list[Command]]:
+    """The classical cycle: all walkers move, then all labels are computed, then a committee is trained.
+
+    A walker's turn ends at a flag, or after ``segment_steps``. A cycle without any flag is followed by the next.
+    """
+    under_way = {"explore" if task.kind == "score" else task.kind for task in state.running.values()}
+    group = _ready_group(state)
+    if "explore" in rooms and group and under_way <= {"explore"}:
+        return _start_exploring(state, group)
+    can_label = bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
+    if "label" in rooms and can_label and under_way <= {"label"}:
+        return _start_label(state)
+    if under_way:
+        return state, []
+    if _fresh_labels(state) > 0 and state.n_train >= 3:
+        return _start_training(state)
+    if all(walker.status != "ready" for walker in state.walkers):
+        return state, []
+    state = state.next_cycle()
+    group = _ready_group(state)
+    return _start_exploring(state, group) if group else (state, [])
 
 
 def _fresh_labels(state: State) -> int:
@@ -180,6 +209,8 @@ def _ready_group(state: State) -> tuple[WalkerState, ...]:
     busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}
     ready: dict[int, list[WalkerState]] = {}
     for walker in [w for w in state.walkers if w.status == "ready"]:
+        if state.config.barrier and walker.step - walker.cycle_step >= state.config.segment_steps:
+            continue  # it waits for the others
         number = walker.walker % n_groups
         if number not in busy:
             ready.setdefault(number, []).append(walker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import StringIO
 from itertools import combinations
 from typing import Final, Literal
@@ -28,6 +29,7 @@ __all__ = [
     "local_pools",
     "pool_table",
     "pools_of",
+    "rooms",
     "slots_for",
     "threads_for",
 ]
@@ -36,6 +38,8 @@ Kind = Literal["label", "explore", "train"]
 """What a worker may serve. A scoring counts as exploring: it too is one pass of the committee."""
 
 KINDS: Final[tuple[Kind, ...]] = ("label", "explore", "train")
+
+_TAKEN_BY: Final[Mapping[str, Kind]] = {"label": "label", "explore": "explore", "score": "explore", "train": "train"}
 
 SHARED: Final = "shared"
 """Name of the pool that takes every task."""
@@ -78,8 +82,7 @@ def kind_of(task: str) -> Kind:
         >>> kind_of("score-t3"), kind_of("label")
         ('explore', 'label')
     """
-    word = task.partition("-")[0]
-    return next((kind for kind in KINDS if kind == word), "explore")
+    return _TAKEN_BY[task.partition("-")[0]]
 
 
 def kinds_of(pool: str) -> frozenset[str]:
@@ -97,8 +100,8 @@ def slots_for(pools: Mapping[str, int], kind: str) -> int:
     return sum(workers for name, workers in pools.items() if kind_of(kind) in kinds_of(name))
 
 
-def has_room(pools: Mapping[str, int], running: Iterable[str], task: str) -> bool:
-    """Whether there is a worker for one more task.
+def rooms(pools: Mapping[str, int], running: Iterable[str]) -> frozenset[Kind]:
+    """The kinds of tasks of which one more can start.
 
     Workers may take several kinds, so this is a question of who could sit where: it can be answered by counting, for
     every set of kinds, the tasks of these kinds against the workers that take any of them (Hall's theorem).
@@ -106,24 +109,31 @@ def has_room(pools: Mapping[str, int], running: Iterable[str], task: str) -> boo
     Args:
         pools: Workers by name of their pool.
         running: Kinds of the tasks in flight.
-        task: Kind of the one more.
 
     Examples:
-        >>> has_room({"label": 1, "explore+label": 1}, ["label"], "explore")
-        True
-        >>> has_room({"label": 1, "explore+label": 1}, ["label", "label"], "explore")
-        False
+        >>> sorted(rooms({"label": 1, "explore+label": 1}, ["label"]))
+        ['explore', 'label']
+        >>> sorted(rooms({"label": 1, "explore+label": 1}, ["label", "label"]))
+        []
     """
-    busy = Counter(kind_of(kind) for kind in running)
-    wanted = kind_of(task)
-    others = [kind for kind in KINDS if kind != wanted]
-    for size in range(len(KINDS)):
-        for more in combinations(others, size):
-            kinds = {wanted, *more}
-            workers = sum(count for name, count in pools.items() if kinds & kinds_of(name))
-            if sum(busy[kind] for kind in kinds) >= workers:
-                return False
-    return True
+    found = Counter(running)
+    busy = {kind: found[kind] for kind in KINDS}
+    busy["explore"] += found["score"]
+    seats = _seats(tuple(pools.items()))
+    full = {kinds for kinds, workers in seats if sum(busy[kind] for kind in kinds) >= workers}
+    return frozenset(kind for kind in KINDS if not any(kind in kinds for kinds in full))
+
+
+def has_room(pools: Mapping[str, int], running: Iterable[str], task: str) -> bool:
+    """Whether there is a worker for one more task of a kind; see :func:`rooms`."""
+    return kind_of(task) in rooms(pools, running)
+
+
+@lru_cache
+def _seats(pools: tuple[tuple[str, int], ...]) -> tuple[tuple[frozenset[Kind], int], ...]:
+    """For every set of kinds, how many workers take any of them."""
+    sets = [frozenset(kinds) for size in range(1, len(KINDS) + 1) for kinds in combinations(KINDS, size)]
+    return tuple((kinds, sum(count for name, count in pools if kinds & kinds_of(name))) for kinds in sets)
 
 
 def threads_for(config: CampaignConfig, task: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from alflow.campaign.commands import Start
 from alflow.campaign.config import CampaignConfig
-from alflow.campaign.pools import KINDS, SHARED, has_room, slots_for
+from alflow.campaign.pools import KINDS, SHARED, Kind, rooms, slots_for
 from alflow.selection import Request, flag_threshold
 
 __all__ = ["Phase", "Running", "State", "WalkerState", "replace"]
@@ -52,6 +52,7 @@ class WalkerState:
         needs_labels: Once its frame is settled: it goes on when a committee has been trained on this many labels.
         disagreement: Largest disagreement of its last segment, eV/Å.
         temperature: Mean temperature of its last segment, K.
+        cycle_step: Its step at the beginning of the cycle, where moving, labelling and training take turns.
         resets: How often a guard sent it back.
         resets_in_a_row: How often since it last came to the end of a segment or to a flag.
         reason: Why it is paused or was last reset.
@@ -66,6 +67,7 @@ class WalkerState:
     needs_labels: int | None = None
     disagreement: float = 0.0
     temperature: float = 0.0
+    cycle_step: int = 0
     resets: int = 0
     resets_in_a_row: int = 0
     reason: str = ""
@@ -186,13 +188,18 @@ class State:
         """Whether there is a worker for every kind of task."""
         return all(slots_for(self.workers, kind) for kind in KINDS)
 
-    def has_room(self, task: str) -> bool:
-        """Whether one more task of a kind can start."""
-        return has_room(self.workers, (running.kind for running in self.running.values()), task)
+    @property
+    def rooms(self) -> frozenset[Kind]:
+        """The kinds of tasks of which one more can start."""
+        return rooms(self.workers, [running.kind for running in self.running.values()])
 
     def closing(self, reason: str) -> State:
         """The state in which nothing new is looked for, and a last training takes in what is left."""
         return replace(self, phase="closing", reason=reason, ending=reason)
+
+    def next_cycle(self) -> State:
+        """The state in which every walker's turn begins anew."""
+        return replace(self, walkers=tuple(replace(walker, cycle_step=walker.step) for walker in self.walkers))
 
     def running_of(self, kind: str) -> list[Running]:
         """Tasks of one kind in flight."""
