@@ -4,6 +4,7 @@
 it imports the modules, once, and from then on each label begins with a fork of what is loaded already and has its
 process for itself all the same: own memory, own folder, own process group. The guard never computes, so whatever a
 label does to its process is gone with it, and no library has begun a parallel region, after which a fork would hang.
+What a label may leave for the next one lies on a shelf: see :mod:`alflow.reference.shelf`.
 
 The guard holds its standard input as a life line. It ends the worker, and everything the worker has started, as soon
 as
