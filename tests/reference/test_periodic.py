@@ -72,9 +72,7 @@ def steep(energy: Callable[[float], float], step: float) -> float:
     return (energy(step) - energy(-step)) / (2 * step)
 
 
-def along(
-    reference: PyscfPeriodicReference, structure: Structure, found: Evaluation, shear: bool = True
-) -> FloatArray:
+def along(reference: PyscfPeriodicReference, structure: Structure, found: Evaluation, shear: bool = True) -> FloatArray:
     """Errors of the forces along one direction, eV/Å, and of the stress against one strain, eV/Å³."""
     assert found.stress is not None
     silent = replace(reference, stress=False)
