@@ -180,6 +180,7 @@ def _post_sentinel(scratch: str) -> int:
         line = select.poll()
         line.register(0, 0)  # nothing but its end is waited for
         line.poll()
+        _process_control(_PR_SET_PDEATHSIG, 0)  # or the kernel, on a busy machine, ends it before the folder is removed
         os.kill(guard, signal.SIGKILL)
         shutil.rmtree(scratch, ignore_errors=True)
         os._exit(0)
