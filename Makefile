@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .PHONY: setup campaign test check soak bench clean
 
@@ -15,8 +17,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 campaign: setup
 	$(BIN)/python workflows/ethanol.py
 
+# First what leaves a core to others, on every core; then, one by one, what starts a cluster, kills processes or looks at a
+# clock. One thread for each, or they would take turns at the cores.
 test: setup
-	$(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 check: setup
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@
 it imports the modules, once, and from then on each label begins with a fork of what is loaded already and has its
 process for itself all the same: own memory, own folder, own process group. The guard never computes, so whatever a
 label does to its process is gone with it, and no library has begun a parallel region, after which a fork would hang.
+What a label may leave for the next one lies on a shelf: see :mod:`alflow.reference.shelf`.
 
 The guard holds its standard input as a life line. It ends the worker, and everything the worker has started, as soon
 as
@@ -179,6 +180,7 @@ def _post_sentinel(scratch: str) -> int:
         line = select.poll()
         line.register(0, 0)  # nothing but its end is waited for
         line.poll()
+        _process_control(_PR_SET_PDEATHSIG, 0)  # or the kernel, on a busy machine, ends it before the folder is removed
         os.kill(guard, signal.SIGKILL)
         shutil.rmtree(scratch, ignore_errors=True)
         os._exit(0)

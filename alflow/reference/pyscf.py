@@ -95,7 +95,7 @@ class PyscfReference:
     memory_mb: int = 3000
     threads: int = 1
 
-    preload = ("alflow.reference.scf", "pyscf.__all__")  # PySCF loads the second at the first gradient
+    preload = ("alflow.reference.scf", "pyscf.__all__", "pyscf.df.grad.roks")  # PySCF waits for the first gradient
 
     def __post_init__(self) -> None:
         find_functional(self.functional, self.dispersion)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
-from numba.core.caching import FunctionCache, NullCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.extending import register_jitable
 
 __all__ = ["compiled", "inlined", "inner", "shared"]
@@ -18,11 +19,29 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
+class _Files(IndexDataCacheFile):  # type: ignore[misc]  # numba is followed by no type checker
+    """The files of one function, safe for several processes that compile at the same time.
+
+    numba numbers them 1, 2, ... in the order of an index. Two processes that compile for different types may both take
+    a number, and the one whose index stays would be given the machine code of the other. Here the number hangs on the
+    types, and a file is there before the index names it; an index that is overwritten costs a compilation, no more.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        name = self._data_name(int(sha256(repr(key).encode()).hexdigest()[:12], 16))
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]  # numba is followed by no type checker
     """numba's cache on disk, which also notices when a file beside the function's own has changed.
 
     numba looks at the file of the function alone, but the machine code holds everything that was called from it.
     """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
         folder = Path(self._py_func.__code__.co_filename).parent

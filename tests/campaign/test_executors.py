@@ -23,6 +23,8 @@ from tests.faults.references import Telling
 
 from .toys import WATER_ANG, check_promises, rows, toy
 
+pytestmark = pytest.mark.alone
+
 REFERENCE = Telling(MorseMolecule.around(Structure.of("OHH", WATER_ANG)))
 
 

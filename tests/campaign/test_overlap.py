@@ -11,6 +11,8 @@ from alflow.campaign.launch import run_campaign
 
 from .toys import rows, toy
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -21,7 +23,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return config.database
 
 
-@pytest.mark.slow
 def test_labels_dynamics_and_training_run_side_by_side(database: str) -> None:
     """Two tasks of different kinds were under way at the same time, trainings among them."""
     times = "julianday(started_at) * 86400, julianday(ended_at) * 86400"
@@ -35,7 +36,6 @@ def test_labels_dynamics_and_training_run_side_by_side(database: str) -> None:
     assert frozenset(("label", "train")) in together or frozenset(("explore", "train")) in together
 
 
-@pytest.mark.slow
 def test_a_paused_walker_goes_on_from_its_frame_with_a_committee_that_knows_it(database: str) -> None:
     """Paused at a step, labelled, covered by a training, continued from that very step by a later generation."""
     events = [(kind, json.loads(text)) for kind, text in rows(database, "SELECT kind, payload_json FROM events")]

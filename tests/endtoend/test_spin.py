@@ -33,6 +33,7 @@ def campaign(folder: Path, structures: list[ase.Atoms], reference: dict[str, Any
         "reference": {"engine": "pyscf", "functional": "pbe", "basis": "def2-svp"} | reference,
         "quiet_ps": 4,
         "audit_minimum": 4,
+        "executor": "inline",
         "dashboard_address": "127.0.0.1:0",
     }
     config = CampaignConfig.model_validate(settings | changes)

@@ -86,6 +86,7 @@ def wait_for_labels(process: subprocess.Popen[bytes] | subprocess.Popen[str], da
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_water_workflow_ends_with_a_summary_and_what_to_do_next(water: Run) -> None:
     check_promises(water.database)
     assert "finished" in water.output
@@ -97,6 +98,7 @@ def test_the_water_workflow_ends_with_a_summary_and_what_to_do_next(water: Run) 
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_second_run_of_a_live_campaign_is_refused_naming_its_holder(water: Run) -> None:
     assert water.refused.returncode == 2
     assert water.refused.stderr.count("\n") == 1
@@ -104,6 +106,7 @@ def test_a_second_run_of_a_live_campaign_is_refused_naming_its_holder(water: Run
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_status_says_how_the_campaign_stands(water: Run) -> None:
     status = ask(water.folder, "status", "water.db")
     assert status.returncode == 0, status.stderr
@@ -113,6 +116,7 @@ def test_status_says_how_the_campaign_stands(water: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_export_is_read_back_by_ase_with_its_provenance(water: Run) -> None:
     done = ask(water.folder, "export", "water.db", "water.xyz")
     assert done.returncode == 0, done.stderr
@@ -137,6 +141,7 @@ def test_the_export_is_read_back_by_ase_with_its_provenance(water: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_why_tells_the_whole_story_of_a_flagged_frame(water: Run) -> None:
     query = (
         "SELECT f.id, f.walker, f.step, f.generation, f.disagreement_ev_ang, f.threshold_ev_ang FROM frames f"
@@ -156,6 +161,7 @@ def test_why_tells_the_whole_story_of_a_flagged_frame(water: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_committee_is_two_lines_in_an_ase_script_and_as_good_as_the_audit_says(water: Run) -> None:
     weights = re.search(r"^committee +(\S+)$", water.output, re.MULTILINE)
     assert weights is not None
@@ -179,6 +185,7 @@ def test_the_committee_is_two_lines_in_an_ase_script_and_as_good_as_the_audit_sa
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_campaign_is_stopped_and_resumed_from_the_command_line(tmp_path: Path) -> None:
     database = tmp_path / "toy.db"
     process = start(tmp_path, "run", str(toy_file(tmp_path, delay_s=0.5, executor="dask", cores=2, label_budget=16)))

@@ -28,7 +28,7 @@ from .processes import (
     wait_until_nothing_is_left,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 KILLS = 5
 EARLY = (3,)

@@ -267,3 +267,34 @@ def test_closing_twice_is_no_error_and_the_next_label_has_a_guard_again(tmp_path
     close_guards()
     close_guards()
     assert ask(tmp_path, 2)["guard"] != before
+
+
+def look_at_the_shelf() -> dict[str, object]:
+    charges = sys.modules["alflow.reference.charges"]
+    before = charges._ATOMS.take("O sto-3g 1")
+    return {"found": before is not None, "profile": charges._free_atom("O", "sto-3g", 1).tobytes().hex()}
+
+
+def test_a_free_atom_is_computed_for_the_first_label_of_a_guard_only(tmp_path: Path) -> None:
+    preload = ("alflow.reference.charges",)
+    first, second = (ask_the_shelf(tmp_path, number, preload) for number in (1, 2))
+    assert (first.pop("found"), second.pop("found")) == (False, True)
+    assert first == second
+
+
+def ask_the_shelf(tmp_path: Path, number: int, preload: tuple[str, ...]) -> dict[str, object]:
+    asked = request(look_at_the_shelf, tmp_path, preload)
+    return told(run_label(replace(asked, structure=Structure.of("Ar", [[float(number), 0.0, 0.0]]))))
+
+
+def test_a_label_is_the_same_to_the_last_bit_from_a_guard_that_has_served_and_from_a_new_one(tmp_path: Path) -> None:
+    reference = PyscfReference(functional="pbe", basis="sto-3g", grid_level=1, properties=("hirshfeld", "iao"))
+    found = []
+    for number in range(4):
+        if number == 2:
+            close_guards()  # number 1 finds the free atoms on the shelf, number 2 has none again
+        result = run_label(LabelRequest(reference, WATER, "label", tmp_path / str(number)))
+        assert isinstance(result.outcome, Evaluation), result.outcome
+        found.append((result.outcome.energy.hex(), result.outcome.forces.tobytes(), told(result)))
+    assert found[0][2]["hirshfeld_charges_e"]
+    assert found == [found[0]] * 4

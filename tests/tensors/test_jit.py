@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from alflow.tensors.jit import _Files
+
 MODULE = """
 from alflow.tensors.jit import compiled, inlined
 
@@ -62,3 +64,15 @@ def test_the_cache_may_be_put_elsewhere(tmp_path: Path) -> None:
     write(tmp_path / "m", 3)
     assert [ask(tmp_path / "m", tmp_path / "cache") for _ in range(2)] == [(6.0, 0), (6.0, 1)]
     assert any((tmp_path / "cache").rglob("*.nbi"))
+
+
+def test_processes_that_compile_at_the_same_time_do_not_mix_their_machine_code(tmp_path: Path) -> None:
+    """Both have read the index before either wrote it, and the first writes it last."""
+    files = _Files(str(tmp_path), "scaled", source_stamp=1)
+    files.save("float32", "code of float32")
+    index = (tmp_path / "scaled.nbi").read_bytes()
+    (tmp_path / "scaled.nbi").unlink()
+    files.save("float64", "code of float64")
+    (tmp_path / "scaled.nbi").write_bytes(index)
+    assert files.load("float32") == "code of float32"
+    assert files.load("float64") is None, "which is compiled again"
