@@ -28,7 +28,7 @@ Spin = Literal["singlet", "triplet"]
 
 Selection = Literal["frontier", "all"]
 
-_LABEL: Final = re.compile(r"(?:\d+ )?[A-Z][a-z]? \d(?P<shell>[spdf])(?P<component>\S*)")
+_LABEL: Final = re.compile(r"(?:\d+ )?(?P<element>[A-Z][a-z]?) \d(?P<shell>[spdf])(?P<component>\S*)")
 
 
 def _hartree_fock() -> PyscfReference:
@@ -250,12 +250,17 @@ class CasscfReference:
         """Check what can be checked without computing anything.
 
         Raises:
-            StructureError: No singlet, or not the molecule of the reference geometry.
+            StructureError: No singlet, an atom of the active space that is not there, or not the molecule of the
+                reference geometry.
         """
         if structure.multiplicity != 1:
             raise StructureError(
                 f"{structure.formula} has multiplicity {structure.multiplicity}; the active space holds singlets only."
             )
+        for label in self.active_space:
+            found = _LABEL.fullmatch(label)
+            if found is not None and not set(structure.symbols) & {found["element"]}:
+                raise StructureError(f"active_space names {label!r}; {structure.formula} has no {found['element']}.")
         if self.reference_elements and tuple(structure.symbols) != self.reference_elements:
             raise StructureError(
                 f"The reference geometry of the active space is of {' '.join(self.reference_elements)}; found"

@@ -161,6 +161,7 @@ TWISTED = replace(
         # Fixed directions do not follow a twist.
         (replace(TWISTED, selection="all"), immonium(85, None), "AVAS finds 2 occupied and 1 empty orbitals"),
         (TWISTED, salt(1.6), "The reference geometry of the active space is of C N H H H H; found Li F"),
+        (IMMONIUM, salt(1.6), "active_space names 'C 2p'; FLi has no C"),
         (SALT, Structure.of(["Li", "F"], salt(1.6).positions, multiplicity=3), "holds singlets only"),
     ],
 )
