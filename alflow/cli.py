@@ -1,4 +1,4 @@
-"""The command line: ``alflow run | validate | status | resume | stop | why | export | label | hessian``.
+"""The command line: ``alflow run | validate | status | resume | stop | why | export | label | hessian | db``.
 
 Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
 imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
@@ -25,6 +25,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+databases = typer.Typer(name="db", help="Look after a database: check.", no_args_is_help=True)
+app.add_typer(databases)
 
 File = Annotated[Path, typer.Argument(help="The campaign, in YAML.")]
 Database = Annotated[str, typer.Argument(help="SQLite file or PostgreSQL URL.", metavar="DB")]
@@ -173,6 +176,17 @@ def hessian(
         raise typer.Exit(3)
     if output is not None:
         console.save(found, output)
+
+
+@databases.command()
+def check(
+    database: Database,
+    name: Name = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Look into every structure and array, not a sample.")] = False,
+) -> None:
+    """Check every promise alflow makes about a database; nothing is changed. The exit code is 1 if one is broken."""
+    if not _room("campaign.database_console").check(database, name, deep):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

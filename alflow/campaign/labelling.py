@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from alflow.campaign.config import NAME_PATTERN
 from alflow.campaign.executors import Executor
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.label_run import Labelled, LabellingRun, Watcher
-from alflow.campaign.site import working_folder
+from alflow.campaign.site import folder_of, working_folder
 from alflow.domain import Reference, Structure
 from alflow.errors import ConfigError
 from alflow.reference.config import Limits
@@ -63,7 +62,7 @@ def label_structures(
         run: LabellingRun | None = None
         left: int | None = None
         try:
-            spool = _folder(record, database) / "spool"
+            spool = folder_of(record, database) / "spool"
             run = LabellingRun(store, lease, record.id, structures, reference, limits, spool, watcher)
             with interruptible(run.request_stop):
                 run.prepare(slots)
@@ -99,9 +98,3 @@ def _find_or_create(store: Store, database: str, name: str, reference: Reference
     if is_server(database):
         stored["folder"] = str(working_folder(database, name).absolute())
     return store.create_campaign(name, stored, seed=0)
-
-
-def _folder(record: CampaignRecord, database: str) -> Path:
-    """Where its files are: with a database on a server, in the folder one stood in when it began."""
-    begun_in = record.config.get("folder")
-    return Path(begun_in) if begun_in else working_folder(database, record.name)

@@ -15,7 +15,7 @@ from alflow.campaign.executors.dask import DaskExecutor
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
-from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
+from alflow.campaign.site import Site, folder_of, structure_from_json, structure_to_json, working_folder
 from alflow.campaign.state import State
 from alflow.campaign.teacher import make_reference
 from alflow.domain import Reference, Structure
@@ -159,7 +159,7 @@ def _drive(
             f"({str(record.config.get('level_id'))[:12]}…) than this reference makes ({reference.level.engine}, "
             f"{reference.level.id[:12]}…); pass the reference it was begun with, or begin another campaign."
         )
-    folder = _folder(record, config)
+    folder = folder_of(record, config.database)
     site = Site(record.id, config, structures, reference, folder)
     lease = store.acquire(record.id, Holder.current())
     workers: Executor | None = None
@@ -186,19 +186,13 @@ def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) 
     state = replay(event_from_payload(event.payload) for event in store.events(record.id))
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
-    folder = _folder(record, config)
+    folder = folder_of(record, config.database)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
 def _active_committee(store: Store, record: CampaignRecord, folder: Path) -> Path | None:
     active = store.active_committee(record.id)
     return None if active is None else folder / "weights" / f"{active.sha256}.safetensors"
-
-
-def _folder(record: CampaignRecord, config: CampaignConfig) -> Path:
-    """Where the campaign's files are: beside an SQLite file, wherever that is now; else where it was begun."""
-    begun_in = record.config.get("folder")
-    return Path(begun_in) if begun_in else working_folder(config.database, config.name)
 
 
 def _release(store: Store, lease: Lease, state: State | None) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 from alflow.campaign.config import CampaignConfig
 from alflow.domain import Reference, Structure
 from alflow.domain.identity import content_id
-from alflow.store import Split
+from alflow.store import CampaignRecord, Split
 from alflow.store.location import is_server
 
 __all__ = [
     "Site",
     "execution_key",
+    "folder_of",
     "frame_name",
     "split_of",
     "structure_from_json",
@@ -75,6 +76,12 @@ def working_folder(database: str, name: str) -> Path:
         return Path(f"{name}.alflow")
     path = Path(database.removeprefix("sqlite:///"))
     return path.parent / (f"{name}.alflow" if path.stem == name else f"{path.stem}.{name}.alflow")
+
+
+def folder_of(record: CampaignRecord, database: str) -> Path:
+    """Where a campaign's files are: beside an SQLite file, wherever that is now; else in the folder it was begun in."""
+    begun_in = record.config.get("folder")
+    return Path(begun_in) if begun_in else working_folder(database, record.name)
 
 
 def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_id: str) -> str:

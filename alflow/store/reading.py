@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Executable, Select, select, tuple_
 from alflow.store.opening import Address, translated
 from alflow.store.tables import TableRow
 
-__all__ = ["Reading", "every"]
+__all__ = ["Reading", "every", "one_moment"]
 
 _PAGE: Final = 2000
 
@@ -53,6 +53,22 @@ class Reading:
             if len(rows) < size:
                 return
             after = tuple(rows[-1]._mapping[column.key] for column in order)
+
+
+@contextmanager
+def one_moment(engine: Engine, address: Address) -> Iterator[Connection]:
+    """A connection that sees the database as it was at one moment, whatever is written meanwhile.
+
+    Not for long: SQLite's log grows as long as it is open.
+    """
+    with translated(address), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        transaction = connection.begin()
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
 
 
 def every(table: type[TableRow]) -> Select[Any]:

@@ -10,19 +10,34 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import StoreError
+from alflow.store.checking import Checking
 from alflow.store.dataset import DatasetReading
 from alflow.store.lease import Holder, Lease, acquire, fence, release
-from alflow.store.opening import address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
+from alflow.store.opening import Address, address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
+from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord, CampaignState, now
 from alflow.store.schema import check_schema, make_schema
 from alflow.store.tables import CampaignRow
 from alflow.store.transaction import Transaction
 
-__all__ = ["Store"]
+__all__ = ["Snapshot", "Store"]
+
+
+class Snapshot(DatasetReading, Checking):
+    """A store as it was at one moment; whatever is read from it belongs together."""
+
+    def __init__(self, engine: Engine, address: Address, connection: Connection) -> None:
+        super().__init__(engine, address)
+        self._connection = connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(self._address):
+            yield self._connection
 
 
 class Store(DatasetReading):
@@ -178,6 +193,12 @@ class Store(DatasetReading):
             asked = update(CampaignRow).where(CampaignRow.id == campaign_id).values(stop_requested=True)
             if connection.execute(asked).rowcount != 1:
                 raise StoreError(f"There is no campaign number {campaign_id} in {self._address.shown}.")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Read many things that belong together, as they were when the block began, while others write."""
+        with one_moment(self._engine, self._address) as connection:
+            yield Snapshot(self._engine, self._address, connection)
 
     @contextmanager
     def transaction(self, lease: Lease) -> Iterator[Transaction]:
