@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-databases = typer.Typer(name="db", help="Look after a database: check.", no_args_is_help=True)
+databases = typer.Typer(name="db", help="Look after a database: check, copy.", no_args_is_help=True)
 app.add_typer(databases)
 
 File = Annotated[Path, typer.Argument(help="The campaign, in YAML.")]
@@ -187,6 +187,16 @@ def check(
     """Check every promise alflow makes about a database; nothing is changed. The exit code is 1 if one is broken."""
     if not _room("campaign.database_console").check(database, name, deep):
         raise typer.Exit(1)
+
+
+@databases.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="SQLite file or PostgreSQL URL.", metavar="SOURCE")],
+    target: Annotated[str, typer.Argument(help="The same; made if it does not exist.", metavar="TARGET")],
+    name: Annotated[str | None, typer.Option("--name", help="Only this campaign and what it uses.")] = None,
+) -> None:
+    """Copy a whole database or one campaign, with its files, to another database: all of it or nothing."""
+    _room("campaign.database_console").copy(source, target, name)
 
 
 if __name__ == "__main__":

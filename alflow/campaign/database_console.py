@@ -1,4 +1,4 @@
-"""``alflow db``: what a check of a database found, as a table."""
+"""``alflow db``: what a check of a database found, and what was copied, as tables."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.checking import check_database
+from alflow.campaign.copying import copy_database
 from alflow.store import Finding
 from alflow.store.location import shown
 
-__all__ = ["check"]
+__all__ = ["check", "copy"]
 
 SHOWN_ROWS: Final = 20
 """Rows of one broken invariant that are printed."""
@@ -42,6 +43,28 @@ def check(database: str, name: str | None = None, deep: bool = False) -> bool:
     verdict = f"{len(broken)} of {number} invariants are broken." if broken else f"All {number} invariants hold."
     console.print(f"\n{verdict}", highlight=False)
     return not broken
+
+
+def copy(source: str, target: str, name: str | None = None) -> None:
+    """Copy a database or a campaign, and print how many rows of each table and where the files are.
+
+    Raises:
+        StoreError: Nothing was copied; the message says why.
+    """
+    console = Console()
+    done = copy_database(source, target, name)
+    table = Table(title=f"{shown(source)} → {shown(target)}", title_justify="left", box=None)
+    table.add_column("table")
+    for column in ("copied", "there before"):
+        table.add_column(column, justify="right")
+    for row, (copied, there) in done.rows.items():
+        table.add_row(row, str(copied), str(there or "–"))
+    console.print(table)
+    console.print("Every row was read back from both sides; they are the same.", highlight=False)
+    for moved in done.folders:
+        told = f"{moved.n_files} files copied from {moved.before}" if moved.n_files else "no files had to be copied"
+        console.print(f"{moved.name}: files in {moved.now} ({told})", highlight=False, markup=False, soft_wrap=True)
+    console.print("Go on with one of the two databases: each is a campaign of its own from now on.", highlight=False)
 
 
 def findings_table(database: str, found: Mapping[str, Sequence[Finding]]) -> Table:
