@@ -1,4 +1,4 @@
-"""The command line: ``alflow run | validate | status | resume | stop | why | export | label | hessian | db``.
+"""The command line: ``alflow run | validate | status | resume | stop | retry | why | export | label | hessian | db``.
 
 Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
 imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
@@ -103,6 +103,19 @@ def stop(database: Database, name: Name = None) -> None:
             )
         store.request_stop(campaign.id)
     Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False, markup=False)
+
+
+@app.command()
+def retry(
+    database: Database,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="Campaign, if there are several; then beginnings of frames.", metavar="[NAME] [FRAME]…"),
+    ] = None,
+    failure: Annotated[str | None, typer.Option("--failure", help="Only those that failed so: SCF_FAIL …")] = None,
+) -> None:
+    """Give labels that were given up fresh attempts: all of them, some frames, or one class of failure."""
+    _room("campaign.retry").ask_retry(Console(), database, words or (), failure)
 
 
 @app.command()

@@ -6,7 +6,7 @@ Everything is read at one moment, so a campaign may run meanwhile; nothing is ch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from alflow.campaign.events import (
     Event,
     LabelDone,
     LabelFailed,
+    RetryRequested,
     event_from_payload,
 )
 from alflow.campaign.orders import named_dataset
@@ -211,7 +212,8 @@ def _attempts(past: _Past, jobs: Sequence[JobRecord], executions: Sequence[Execu
             tried[row.subject] += 1
             given_back = row.status in ("lost", "running") or row.failure_kind is FailureKind.BUG
             free[row.subject] += given_back or row.message.startswith("found: ")
-    again = Counter(frame for event in past.events for frame in _retried(event))
+    retries = [event for event in past.events if isinstance(event, RetryRequested)]
+    again = Counter(frame.frame_id for event in retries for frame in event.frames)
     again.update(past.given_back)
     broken = []
     for job in jobs:
@@ -220,11 +222,6 @@ def _attempts(past: _Past, jobs: Sequence[JobRecord], executions: Sequence[Execu
             counted = f"{tried[job.id]} executions, {free[job.id]} of them lost or not its fault"
             broken.append(f"job {job.id}: {counted}, {job.attempts} attempts; {most} are allowed")
     return Finding.of("attempts", sentence, len(jobs), broken)
-
-
-def _retried(event: Event) -> Iterable[str]:
-    """Frames that got fresh attempts."""
-    return ()
 
 
 def _labels(past: _Past, jobs: Sequence[JobRecord], executions: Sequence[ExecutionRecord]) -> Finding:

@@ -17,6 +17,7 @@ from alflow.campaign.events import (
     LabelDone,
     LabelFailed,
     QueueRescored,
+    RetryRequested,
     SeedsProposed,
     SegmentDone,
     StopRequested,
@@ -77,8 +78,8 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](state, event)
-    if isinstance(event, CommitteeLost) or (isinstance(event, LabelDone) and event.recovered):
-        return changed, commands  # the tasks that ran beside it are only taken up by campaign_resumed
+    if isinstance(event, CommitteeLost | RetryRequested) or (isinstance(event, LabelDone) and event.recovered):
+        return changed, commands  # the tasks that ran beside it may only be taken up by campaign_resumed
     planned, further = plan(changed)
     return planned, commands + further
 
@@ -369,6 +370,19 @@ def _stop(state: State, event: StopRequested) -> Change:
     return state, []
 
 
+def _retry(state: State, event: RetryRequested) -> Change:
+    """Requests that were given up wait again, with fresh attempts; their walkers have gone elsewhere."""
+    left = state.n_quarantined - len(event.frames)
+    if left < 0:
+        raise CampaignError(f"{len(event.frames)} labels are to be tried again; {state.n_quarantined} are given up.")
+    commands: list[Command] = []
+    state = replace(state, n_quarantined=left, n_retries=state.n_retries + 1)
+    for frame in event.frames:
+        state, more = _enqueue(state, Request(**vars(frame), retry=state.n_retries))
+        commands.extend(more)
+    return state, commands
+
+
 _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     CampaignResumed: _resumed,
     SeedsProposed: _seeds,
@@ -381,4 +395,5 @@ _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     CommitteeLost: _committee_lost,
     TaskBroken: _broken,
     StopRequested: _stop,
+    RetryRequested: _retry,
 }

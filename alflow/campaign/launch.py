@@ -99,7 +99,7 @@ def resume_campaign(
         StoreError: No such database or campaign.
         CampaignLocked: Another live process drives this campaign.
     """
-    with Store.open(database) as store:
+    with Store.open(database, upgrade=True) as store:
         record = store.campaign(name)
         if "labelling" in record.config:
             raise ConfigError(

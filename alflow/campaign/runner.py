@@ -40,6 +40,7 @@ from alflow.campaign.events import (
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.orders import Orders
 from alflow.campaign.results import Interpretation, Results, cost_of, failure_of, spent_on
+from alflow.campaign.retry import retries_wanted
 from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Task
@@ -112,6 +113,8 @@ class Runner:
             problem = self._orders.weights_problem()
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
+            if self._known.phase != "finished":
+                self._take_retries()
             self._record(Interpretation(CampaignResumed(self._executor.slots)))
         beat = time.monotonic()
         while self._go_on():
@@ -167,6 +170,14 @@ class Runner:
         asked = self._stopping or self._store.stop_requested(self._site.campaign_id)
         if asked and self._known.phase != "stopping":
             self._record(Interpretation(StopRequested()))
+        if self._known.phase == "running":
+            self._take_retries()
+
+    def _take_retries(self) -> None:
+        """Let labels that were given up wait again, if somebody asked for them before the campaign began to close."""
+        wanted = None if self._known.ending else retries_wanted(self._store, self._site.campaign_id)
+        if wanted is not None:
+            self._record(Interpretation(wanted))
 
     def _record_local(self) -> None:
         if self._stopping and self._known.phase not in ("stopping", "finished", "stopped", "failed"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
@@ -21,10 +21,12 @@ from alflow.store.opening import Address, address_of, engine_of, prepare_file, t
 from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord, CampaignState, now
 from alflow.store.schema import check_schema, make_schema
-from alflow.store.tables import CampaignRow
+from alflow.store.tables import CampaignRow, JobRow
 from alflow.store.transaction import Transaction
 
 __all__ = ["Snapshot", "Store"]
+
+_IDS_PER_STATEMENT: Final = 500
 
 
 class Snapshot(DatasetReading, Checking):
@@ -59,19 +61,20 @@ class Store(DatasetReading):
     """
 
     @classmethod
-    def open(cls, target: str | Path, create: bool = False, read_only: bool = False) -> Store:
+    def open(cls, target: str | Path, create: bool = False, read_only: bool = False, upgrade: bool = False) -> Store:
         """Open a store.
 
         Args:
             target: Path of an SQLite file, or ``postgresql://user:password@host:port/database``.
             create: Whether to make the file and its tables if they are missing, and to bring older ones up to date.
             read_only: Whether to make writing impossible.
+            upgrade: Whether to bring tables of an older alflow up to date, and make none.
 
         Raises:
             StoreError: It cannot be opened; the message says why and what to do.
         """
-        if create and read_only:
-            raise StoreError("A store cannot be created and read-only at once; choose one.")
+        if (create or upgrade) and read_only:
+            raise StoreError("A store cannot be created or upgraded and be read-only at once; choose one.")
         address = address_of(target)
         if address.path is not None:
             prepare_file(address.path, create)
@@ -82,8 +85,8 @@ class Store(DatasetReading):
                     _touch(address.path)
                 if address.path is not None and not read_only:
                     use_write_ahead_log(engine)
-                if create:
-                    make_schema(engine, address.shown)
+                if create or upgrade:
+                    make_schema(engine, address.shown, new=create)
                 check_schema(engine, address.shown)
         except BaseException:
             engine.dispose()
@@ -193,6 +196,27 @@ class Store(DatasetReading):
             asked = update(CampaignRow).where(CampaignRow.id == campaign_id).values(stop_requested=True)
             if connection.execute(asked).rowcount != 1:
                 raise StoreError(f"There is no campaign number {campaign_id} in {self._address.shown}.")
+
+    def request_retry(self, campaign_id: int, jobs: Sequence[str]) -> int:
+        """Ask the process that drives a campaign, now or next, to try labels again that were given up.
+
+        Needs no lease. The next change of a job takes the request back, so none is lost and none is granted twice.
+
+        Args:
+            campaign_id: The campaign.
+            jobs: Names of the jobs.
+
+        Returns:
+            How many of them are given up, and are now asked for.
+        """
+        here = (JobRow.campaign_id == campaign_id, JobRow.state == "quarantined")
+        asked = 0
+        with translated(self._address), writing(self._engine) as connection:
+            for start in range(0, len(jobs), _IDS_PER_STATEMENT):
+                some = JobRow.id.in_(jobs[start : start + _IDS_PER_STATEMENT])
+                wish = update(JobRow).where(*here, some).values(retry_requested=True)
+                asked += connection.execute(wish).rowcount
+        return asked
 
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
