@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from alflow.errors import AlflowError, CampaignError, ConfigError
+from alflow.errors import AlflowError, CampaignError, CampaignPaused, ConfigError
 
 __all__ = ["app", "main"]
 
@@ -41,7 +41,14 @@ def main() -> None:
         app()
     except AlflowError as error:
         print(f"alflow: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, CampaignError) else 2)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: AlflowError) -> int:
+    """1 for what happened on the way, 75 (try again later, as in sysexits.h) for a database that is away, else 2."""
+    if isinstance(error, CampaignPaused):
+        return 75
+    return 1 if isinstance(error, CampaignError) else 2
 
 
 def _room(name: str) -> Any:

@@ -188,20 +188,7 @@ class Runner:
     def _record(self, found: Interpretation, completion: Completion | None = None) -> None:
         """Journal one event with all that belongs to it, then act on it."""
         state, commands = decide(self._state, found.event)
-        with self._store.transaction(self._lease) as tx:
-            seq = tx.append_event(found.event.kind, event_to_payload(found.event))
-            if isinstance(found.event, CampaignStarted):
-                self._begin(tx)
-            if isinstance(found.event, CampaignResumed):
-                tx.close_lost_executions()
-                tx.set_campaign_state("running", "")
-            found.effects(tx, seq)
-            if completion is not None:
-                self._finish_execution(tx, completion)
-            elif isinstance(found.event, LabelDone | LabelFailed):
-                self._finish_found(tx, found.event.task, found.spooled)
-            for command in commands:
-                self._write(tx, seq, command)
+        self._store.write(self._lease, lambda tx: self._write_event(tx, found, commands, completion))
         self._state = state
         for checkpoint in found.walkers:
             self._orders.remember(checkpoint)
@@ -214,6 +201,24 @@ class Runner:
             remove_spooled(self._site.spool, found.spooled)
         for observer in self._observers:
             observer.seen(state, found.event)
+
+    def _write_event(
+        self, tx: Transaction, found: Interpretation, commands: Sequence[Command], completion: Completion | None
+    ) -> None:
+        """Write one event with all that belongs to it; again, if the database went away meanwhile."""
+        seq = tx.append_event(found.event.kind, event_to_payload(found.event))
+        if isinstance(found.event, CampaignStarted):
+            self._begin(tx)
+        if isinstance(found.event, CampaignResumed):
+            tx.close_lost_executions()
+            tx.set_campaign_state("running", "")
+        found.effects(tx, seq)
+        if completion is not None:
+            self._finish_execution(tx, completion)
+        elif isinstance(found.event, LabelDone | LabelFailed):
+            self._finish_found(tx, found.event.task, found.spooled)
+        for command in commands:
+            self._write(tx, seq, command)
 
     def _begin(self, tx: Transaction) -> None:
         tx.set_campaign_state("running", "")

@@ -14,6 +14,7 @@ from alflow.store import CampaignRecord, Split
 from alflow.store.location import is_server
 
 __all__ = [
+    "PATIENCE_S",
     "Site",
     "execution_key",
     "folder_of",
@@ -29,6 +30,9 @@ DETACHMENT_ANG = 4.0
 
 CONTACT_FACTOR = 0.6
 """Two atoms closer than this times the sum of their covalent radii are no structure to move from."""
+
+PATIENCE_S = 90.0
+"""How long a campaign waits for a database that went away, before it pauses, s."""
 
 VALIDATION_SHARE = 10
 """One in this many labels, chosen by its hash, judges new committees instead of being learnt from."""

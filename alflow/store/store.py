@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
@@ -18,6 +18,7 @@ from alflow.store.checking import Checking
 from alflow.store.dataset import DatasetReading
 from alflow.store.lease import Holder, Lease, acquire, fence, release
 from alflow.store.opening import Address, address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
+from alflow.store.patience import Patience
 from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord, CampaignState, now
 from alflow.store.schema import check_schema, make_schema
@@ -27,6 +28,7 @@ from alflow.store.transaction import Transaction
 __all__ = ["Snapshot", "Store"]
 
 _IDS_PER_STATEMENT: Final = 500
+_T = TypeVar("_T")
 
 
 class Snapshot(DatasetReading, Checking):
@@ -61,7 +63,14 @@ class Store(DatasetReading):
     """
 
     @classmethod
-    def open(cls, target: str | Path, create: bool = False, read_only: bool = False, upgrade: bool = False) -> Store:
+    def open(
+        cls,
+        target: str | Path,
+        create: bool = False,
+        read_only: bool = False,
+        upgrade: bool = False,
+        patience_s: float = 0.0,
+    ) -> Store:
         """Open a store.
 
         Args:
@@ -69,6 +78,8 @@ class Store(DatasetReading):
             create: Whether to make the file and its tables if they are missing, and to bring older ones up to date.
             read_only: Whether to make writing impossible.
             upgrade: Whether to bring tables of an older alflow up to date, and make none.
+            patience_s: How long to try again when the database goes away after it was opened, s. Reading, beating and
+                :meth:`write` do so; what else fails is for the caller to try again.
 
         Raises:
             StoreError: It cannot be opened; the message says why and what to do.
@@ -91,7 +102,7 @@ class Store(DatasetReading):
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, address)
+        return cls(engine, address, Patience(patience_s))
 
     def close(self) -> None:
         """Close every connection. The store can be read and written by others as before."""
@@ -168,8 +179,12 @@ class Store(DatasetReading):
         Raises:
             Fenced: The campaign was taken over.
         """
-        with translated(self._address), writing(self._engine) as connection:
-            fence(connection, lease)
+
+        def prove() -> None:
+            with translated(self._address), writing(self._engine) as connection:
+                fence(connection, lease)
+
+        self._patience.keep_trying(prove)
 
     def release(self, lease: Lease, state: CampaignState, reason: str = "") -> None:
         """Give a lease back and record why the campaign no longer runs.
@@ -237,6 +252,39 @@ class Store(DatasetReading):
         """
         with translated(self._address), writing(self._engine) as connection:
             yield Transaction(connection, lease)
+
+    def write(self, lease: Lease, body: Callable[[Transaction], _T]) -> _T:
+        """Write in one transaction, and try again while the database is away.
+
+        A connection that breaks in the instant of a commit leaves open whether it was stored. So before the body runs
+        once more, the journal is asked for the events of the attempt before, behind the lock that the attempt held: if
+        they are there, all of it is.
+
+        Args:
+            lease: The right to write.
+            body: What to write. It may run several times, and at most one of them counts.
+
+        Returns:
+            What the body returned in the attempt that was stored.
+
+        Raises:
+            Fenced: The campaign was taken over, so nothing was written; this process must stop.
+            Unavailable: The database stayed away for as long as this store is patient. What was written last may or
+                may not be stored; its events in the journal tell.
+            StoreError: The database refused; nothing was written.
+        """
+        in_doubt: list[tuple[Transaction, _T]] = []
+
+        def attempt() -> _T:
+            with self.transaction(lease) as tx:
+                if in_doubt and tx.has_events_of(in_doubt[-1][0]):
+                    return in_doubt[-1][1]
+                tx.repeats = bool(in_doubt)
+                result = body(tx)
+                in_doubt.append((tx, result))  # until the commit is confirmed
+            return result
+
+        return self._patience.keep_trying(attempt)
 
 
 def _touch(path: Path) -> None:

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from alflow.domain import FailureKind, Label, Level, Structure
+from alflow.domain.identity import canonical_json
 from alflow.errors import StoreError
+from alflow.store.columns import printable
 from alflow.store.lease import Lease, fence
 from alflow.store.records import (
     CampaignState,
@@ -53,6 +55,10 @@ class Transaction:
 
     Made by :meth:`alflow.store.Store.transaction`. Adding what is there already changes nothing, so a task or an
     event may be recorded twice without harm.
+
+    Attributes:
+        repeats: Whether the same was written before and may have been stored, or not: what is there already is no
+            surprise then.
     """
 
     def __init__(self, connection: Connection, lease: Lease) -> None:
@@ -60,6 +66,8 @@ class Transaction:
         self._connection = connection
         self._lease = lease
         self._last_seq: int | None = None
+        self._appended: list[dict[str, Any]] = []
+        self.repeats = False
         self._known_levels: set[str] = set()
 
     def append_event(self, kind: str, payload: Mapping[str, Any]) -> int:
@@ -84,8 +92,30 @@ class Transaction:
             "recorded_at": now(),
         }
         self._connection.execute(insert(EventRow), [row])
+        self._appended.append(row)
         self._last_seq = seq
         return seq
+
+    def has_events_of(self, earlier: Transaction) -> bool:
+        """Whether the journal holds what an earlier transaction of this lease wrote there, so that it was stored.
+
+        Raises:
+            StoreError: Another event is in their place; somebody writes to this journal without a lease.
+        """
+        if not earlier._appended:
+            return False
+        row = earlier._appended[0]  # stored together or not at all: the first tells of all
+        here = (EventRow.campaign_id == row["campaign_id"], EventRow.seq == row["seq"])
+        found = self._connection.execute(select(EventRow.kind, EventRow.payload_json).where(*here)).first()
+        if found is None:
+            return False
+        meant = printable(canonical_json(row["payload_json"]))
+        if (found.kind, canonical_json(found.payload_json)) != (row["kind"], meant):
+            raise StoreError(
+                f"Event {row['seq']} of campaign {row['campaign_id']} is {found.kind} where {row['kind']} was written: "
+                "somebody else writes to this journal. Nothing was written."
+            )
+        return True
 
     def set_campaign_state(self, state: CampaignState, reason: str = "") -> None:
         """Record where the life of the campaign stands, and why."""
@@ -158,7 +188,7 @@ class Transaction:
             StoreError: There was an execution of this key before.
         """
         self._check_campaign(execution.campaign_id, f"Execution {execution.key}")
-        if not self._add(ExecutionRow, execution_values(execution)):
+        if not self._add(ExecutionRow, execution_values(execution)) and not self.repeats:
             raise StoreError(f"There was an execution {execution.key} before; each attempt needs a key of its own.")
 
     def finish_execution(
