@@ -80,6 +80,13 @@ def postgres_target(postgres: str) -> str:
     return emptied(postgres)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of an empty database for a campaign, whose files are in the temporary folder with either."""
+    monkeypatch.chdir(tmp_path)
+    return str(tmp_path / "toy.db") if request.param == "sqlite" else emptied(request.getfixturevalue("postgres"))
+
+
 def emptied(server: str) -> str:
     # one database, emptied for each test: making and dropping hundreds of them takes longer than all the tests
     with psycopg.connect(server, autocommit=True) as connection:

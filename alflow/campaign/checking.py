@@ -116,7 +116,7 @@ def _replayed(moment: Snapshot, campaign: CampaignRecord) -> _Past:
     for row in moment.events(campaign.id):
         try:
             past.add(event_from_payload(row.payload))
-        except (AlflowError, ValueError, KeyError) as error:
+        except (AlflowError, ValueError, LookupError, TypeError, AssertionError) as error:
             past.problem = f"event {row.seq} ({row.kind}): {error}"
             return past
     return past

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +207,7 @@ def _how_to_go_on(site: Site, away: Unavailable) -> str:
     return (
         f"{away} It stayed so for {PATIENCE_S:g} s, and '{config.name}' pauses. What was committed is safe; labels "
         f"that were finished meanwhile wait in {site.spool}. As soon as the database can be used again: "
-        f"alflow resume {shown(config.database)} {config.name}"
+        f"alflow resume {shown(config.database)} {shlex.quote(config.name)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -46,7 +47,7 @@ def ask_retry(
     kinds = sorted({str(job.failure_kind) for job in meant})
     told = f"{asked} label(s) of '{campaign.name}' will be tried again ({', '.join(kinds)})."
     if campaign.holder is None:
-        told += f"\nNobody drives it: alflow resume {shown(database)} {campaign.name}"
+        told += f"\nNobody drives it: alflow resume {shown(database)} {shlex.quote(campaign.name)}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)
     return tuple(job.frame_id for job in meant)
 
@@ -70,7 +71,7 @@ def retry_hint(campaign: CampaignRecord, database: str) -> str:
         return "The same 'alflow label' command tries them again."
     if campaign.state == "finished":
         return "The campaign has finished: they stay without a label."
-    return f"Try them again: alflow retry {shown(database)} {campaign.name} [FRAME …]"
+    return f"Try them again: alflow retry {shown(database)} {shlex.quote(campaign.name)} [FRAME …]"
 
 
 def _refuse_the_end(campaign: CampaignRecord) -> None:

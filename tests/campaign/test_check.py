@@ -9,10 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
 from alflow.campaign.checking import check_database
+from alflow.campaign.copying import copy_database
 from alflow.campaign.launch import run_campaign
 from alflow.cli import app
 from alflow.domain import Evaluation
@@ -90,6 +92,24 @@ def test_damage_of_the_rows_is_named(copied: Path, name: str) -> None:
     broken = broken_promises(copied)
     assert name in broken
     assert all(broken[name])
+
+
+UNCONSTRAINED = [
+    name for name, script in SQL.items() if name != "references" and not {"plain", "rowid"} & set(script.split())
+]
+"""Damage that PostgreSQL does not refuse."""
+
+
+@pytest.mark.parametrize("name", [name for name in UNCONSTRAINED if name not in ("done jobs", "arrays")])
+def test_damage_of_the_rows_is_named_on_postgresql(
+    sound: Path, tmp_path: Path, postgres_target: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy_database(str(sound), postgres_target)
+    assert broken_promises(postgres_target) == {}
+    with psycopg.connect(postgres_target) as connection:
+        connection.execute(SQL[name].encode())
+    assert name in broken_promises(postgres_target)
 
 
 def no_weights(folder: Path) -> str:

@@ -102,9 +102,11 @@ def test_what_fails_again_is_given_up_again(stopped: Path) -> None:
     assert "they stay without a label" in alflow("status", stopped)[1]
 
 
-def test_a_campaign_that_runs_takes_the_request_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_campaign_that_runs_takes_the_request_up(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("alflow.campaign.runner.BEAT_S", 0.0)
-    config = toy(tmp_path, initial_labels=6)
+    config = toy(tmp_path, initial_labels=6, database=database)
     seen: list[str] = []
 
     class Asker:
@@ -122,8 +124,8 @@ def test_a_campaign_that_runs_takes_the_request_up(tmp_path: Path, monkeypatch: 
     check_promises(config.database)
 
 
-def test_a_campaign_that_failed_for_want_of_labels_goes_on_with_them(tmp_path: Path) -> None:
-    config = toy(tmp_path, initial_labels=4)
+def test_a_campaign_that_failed_for_want_of_labels_goes_on_with_them(tmp_path: Path, database: str) -> None:
+    config = toy(tmp_path, initial_labels=4, database=database)
     faults = dict.fromkeys(frames(3), "rejected")
     assert run_campaign(config, reference=Treacherous(MOLECULE, faults)).state.phase == "failed"
     assert alflow("retry", config.database, "--failure", "REJECTED")[0] == 0

@@ -9,12 +9,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import yaml
 
 from alflow import CampaignConfig
 from alflow.campaign.checking import check_database
 from alflow.campaign.site import folder_of
 from alflow.store import Store
+from alflow.store.location import is_server
 
 WATER_ANG = ((0.0, 0.0, 0.119262), (0.0, 0.763239, -0.477047), (0.0, -0.763239, -0.477047))
 XYZ = "3\nwater\n" + "".join(f"{s} {x} {y} {z}\n" for s, (x, y, z) in zip("OHH", WATER_ANG, strict=True))
@@ -75,13 +77,16 @@ def toy_file(folder: Path, delay_s: float = 0.0, **changes: Any) -> Path:
 
 @contextmanager
 def reading(database: str | Path) -> Iterator[sqlite3.Connection]:
-    """The database, without any code of alflow's."""
+    """An SQLite file, without any code of alflow's."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         yield connection
 
 
 def rows(database: str | Path, query: str) -> list[tuple[Any, ...]]:
-    """The answer to one query."""
+    """The answer to one query, in SQL that both databases understand."""
+    if is_server(database):
+        with psycopg.connect(str(database)) as server:
+            return server.execute(query.encode()).fetchall()
     with reading(database) as connection:
         return connection.execute(query).fetchall()
 
