@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,8 +49,18 @@ class Server:
         postmaster.wait(timeout=20)
 
     def start(self) -> None:
-        """Bring it back, if it is away; it recovers from its log first."""
-        self.process.ensure_postgres_running()
+        """Bring it back, if it is away; it recovers from its log first, which takes long on a busy machine."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.process.ensure_postgres_running()
+                psycopg.connect(self.uri).close()
+                return
+            except (subprocess.TimeoutExpired, AssertionError, psycopg.OperationalError):
+                # pg_ctl was given 10 s; the server it started goes on, and is found the next time
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
