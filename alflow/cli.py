@@ -1,4 +1,4 @@
-"""The command line: ``alflow run | validate | status | resume | stop | why | export | label | hessian``.
+"""The command line: ``alflow run | validate | status | resume | stop | retry | why | export | label | hessian | db``.
 
 Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
 imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from alflow.errors import AlflowError, CampaignError, ConfigError
+from alflow.errors import AlflowError, CampaignError, CampaignPaused, ConfigError
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+databases = typer.Typer(name="db", help="Look after a database: check, copy.", no_args_is_help=True)
+app.add_typer(databases)
 
 File = Annotated[Path, typer.Argument(help="The campaign, in YAML.")]
 Database = Annotated[str, typer.Argument(help="SQLite file or PostgreSQL URL.", metavar="DB")]
@@ -38,7 +41,14 @@ def main() -> None:
         app()
     except AlflowError as error:
         print(f"alflow: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, CampaignError) else 2)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: AlflowError) -> int:
+    """1 for what happened on the way, 75 (try again later, as in sysexits.h) for a database that is away, else 2."""
+    if isinstance(error, CampaignPaused):
+        return 75
+    return 1 if isinstance(error, CampaignError) else 2
 
 
 def _room(name: str) -> Any:
@@ -101,6 +111,19 @@ def stop(database: Database, name: Name = None) -> None:
             )
         store.request_stop(campaign.id)
     Console().print(f"{campaign.holder} was asked to stop '{campaign.name}'.", highlight=False, markup=False)
+
+
+@app.command()
+def retry(
+    database: Database,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="Campaign, if there are several; then beginnings of frames.", metavar="[NAME] [FRAME]…"),
+    ] = None,
+    failure: Annotated[str | None, typer.Option("--failure", help="Only those that failed so: SCF_FAIL …")] = None,
+) -> None:
+    """Give labels that were given up fresh attempts: all of them, some frames, or one class of failure."""
+    _room("campaign.retry").ask_retry(Console(), database, words or (), failure)
 
 
 @app.command()
@@ -174,6 +197,27 @@ def hessian(
         raise typer.Exit(3)
     if output is not None:
         console.save(found, output)
+
+
+@databases.command()
+def check(
+    database: Database,
+    name: Name = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Look into every structure and array, not a sample.")] = False,
+) -> None:
+    """Check every promise alflow makes about a database; nothing is changed. The exit code is 1 if one is broken."""
+    if not _room("campaign.database_console").check(database, name, deep):
+        raise typer.Exit(1)
+
+
+@databases.command()
+def copy(
+    source: Annotated[str, typer.Argument(help="SQLite file or PostgreSQL URL.", metavar="SOURCE")],
+    target: Annotated[str, typer.Argument(help="The same; made if it does not exist.", metavar="TARGET")],
+    name: Annotated[str | None, typer.Option("--name", help="Only this campaign and what it uses.")] = None,
+) -> None:
+    """Copy a whole database or one campaign, with its files, to another database: all of it or nothing."""
+    _room("campaign.database_console").copy(source, target, name)
 
 
 if __name__ == "__main__":

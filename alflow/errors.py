@@ -8,7 +8,9 @@
     │   └── StructureError  a structure
     ├── StoreError          the database cannot be used
     │   ├── Fenced          another process has taken the campaign over; this one must stop
-    │   └── CampaignLocked  another process is driving the campaign
+    │   ├── CampaignLocked  another process is driving the campaign
+    │   └── Unavailable     it is away, locked or full at present; the same may succeed later
+    ├── CampaignPaused      the database stayed away for too long; nothing is lost, and it can be resumed
     ├── CheckpointError     a weight file is damaged, altered or of an unknown version
     └── CampaignError       the loop met a defect in alflow itself
 
@@ -25,12 +27,14 @@ __all__ = [
     "AlflowError",
     "CampaignError",
     "CampaignLocked",
+    "CampaignPaused",
     "CheckpointError",
     "ConfigError",
     "Fenced",
     "InputError",
     "StoreError",
     "StructureError",
+    "Unavailable",
     "did_you_mean",
 ]
 
@@ -61,6 +65,14 @@ class Fenced(StoreError):
 
 class CampaignLocked(StoreError):
     """Another live process is driving this campaign."""
+
+
+class Unavailable(StoreError):
+    """The database is away, locked by somebody or full at present; the same may succeed later."""
+
+
+class CampaignPaused(AlflowError):
+    """The database stayed away for longer than a campaign waits. Nothing is lost; the campaign can be resumed."""
 
 
 class CheckpointError(AlflowError):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import typer
 import yaml
 
 from alflow.campaign import decide, tasks
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.site import VALIDATION_SHARE
-from alflow.cli import app
+from alflow.cli import app, databases
 from alflow.domain import FailureKind
 from alflow.exploration import SegmentSettings
 from alflow.reference import PyscfReference, XtbConfig
@@ -28,7 +29,13 @@ PAGES: Final = sorted(
         *(ROOT / "docs").rglob("*.md"),
     ]
 )
-COMMANDS: Final = {str(command.callback.__name__) for command in app.registered_commands if command.callback}
+
+
+def names_of(commands: typer.Typer) -> set[str]:
+    return {str(command.callback.__name__) for command in commands.registered_commands if command.callback}
+
+
+COMMANDS: Final = names_of(app) | {"db"}
 
 
 def flat(name: str) -> str:
@@ -74,8 +81,9 @@ def test_the_readme_links_every_decision_and_the_map_shows_every_room() -> None:
 
 
 def test_the_readme_lists_every_command() -> None:
-    listed = re.findall(r"^\| `alflow (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(listed) == sorted(COMMANDS)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `alflow (\w+)", text, re.MULTILINE)) == COMMANDS
+    assert set(re.findall(r"^\| `alflow db (\w+)", text, re.MULTILINE)) == names_of(databases)
 
 
 def test_every_command_line_in_the_documents_names_a_command() -> None:

@@ -122,7 +122,9 @@ def summary_table(summary: Summary) -> Table:
     if summary.failures:
         table.add_row("failures", ", ".join(f"{n} {kind}" for kind, n in sorted(summary.failures.items())))
     for job in summary.given_up:
-        table.add_row("given up", Text(f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}"))
+        asked = " (asked for again)" if job.retry_requested else ""
+        told = f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}{asked}"
+        table.add_row("given up", Text(told))
     table.add_row("generation", str(summary.generation))
     mae = summary.metrics.get("audit_force_mae_ev_ang")
     if mae is not None:

@@ -16,6 +16,7 @@ from alflow.campaign.events import (
     LabelDone,
     LabelFailed,
     QueueRescored,
+    RetryRequested,
     SeedsProposed,
     SegmentDone,
     StopRequested,
@@ -28,9 +29,10 @@ from alflow.campaign.events import (
 from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
 from alflow.campaign.pools import has_room
 from alflow.campaign.state import Phase, State, WalkerState, replace
+from alflow.campaign.waiting import drop, enqueue, settle_walker
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
-from alflow.selection import Request, admit, rescore, stop_reached
+from alflow.selection import Request, rescore, stop_reached
 
 __all__ = ["decide", "replay"]
 
@@ -78,8 +80,8 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](state, event)
-    if isinstance(event, CommitteeLost) or (isinstance(event, LabelDone) and event.recovered):
-        return changed, commands  # the tasks that ran beside it are only taken up by campaign_resumed
+    if isinstance(event, CommitteeLost | RetryRequested) or (isinstance(event, LabelDone) and event.recovered):
+        return changed, commands  # the tasks that ran beside it may only be taken up by campaign_resumed
     planned, further = plan(changed)
     return planned, commands + further
 
@@ -161,41 +163,10 @@ def _put_back(state: State, task: str, innocent: bool = False) -> Change:
     request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
     if request.n_lost >= LOSS_LIMIT and not innocent:
         message = f"its worker was lost {request.n_lost} times"
-        state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
+        state = settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
         return state, [job_of(request, "quarantined", "WORKER_LOST", message)]
-    state, commands = _enqueue(state, request)
+    state, commands = enqueue(state, request)
     return state, commands
-
-
-def _enqueue(state: State, request: Request, failure: str | None = None, message: str | None = None) -> Change:
-    """Let a request wait; whatever is crowded out is dropped, with the reason."""
-    queue, dropped = admit(state.queue, request, state.config.capacity)
-    commands: list[Command] = [job_of(request, "pending", failure, message)]
-    return _drop(replace(state, queue=queue), dropped, commands)
-
-
-def _drop(state: State, dropped: Any, commands: list[Command]) -> Change:
-    for request, reason in dropped:
-        state = replace(state, n_dropped=state.n_dropped + 1)
-        state = _settle_walker(state, request)
-        commands.append(job_of(request, "dropped", message=reason))
-        commands.append(DropFrame(request.frame_id, "dropped", reason))
-    return state, commands
-
-
-def _settle_walker(state: State, request: Request, restart: bool = False) -> State:
-    """The walker that waits for this frame may go on once a committee knows all that is known now.
-
-    With ``restart`` (the frame could not be labelled) it leaves the place at once, for its starting structure.
-    """
-    walker = state.walkers[request.walker] if request.walker >= 0 else None
-    if walker is None or walker.status != "paused" or walker.frame_id != request.frame_id:
-        return state
-    if restart:
-        freed = replace(walker, status="ready", restart=True, frame_id=None, reason="its frame has no label")
-    else:
-        freed = replace(walker, frame_id=None, needs_labels=state.n_done)
-    return state.with_walker(freed)
 
 
 def _request(frame: FrameSeen, purpose: Any, generation: int) -> Request:
@@ -213,7 +184,7 @@ def _seeds(state: State, event: SeedsProposed) -> Change:
     commands: list[Command] = []
     state = replace(state, phase="running" if state.phase == "new" else state.phase, seeded=True)
     for frame in event.frames:
-        state, more = _enqueue(state, _request(frame, "seed", 0))
+        state, more = enqueue(state, _request(frame, "seed", 0))
         commands.extend(more)
     return state, commands
 
@@ -234,7 +205,7 @@ def _segment(state: State, event: SegmentDone) -> Change:
         longer = max(SHORTEST_HORIZON, state.horizon // 2) if reset else 2 * state.horizon
         state = replace(state, horizon=min(longer, state.config.segment_steps))
     if event.audit is not None and state.phase == "running":
-        state, more = _enqueue(state, _request(event.audit, "audit", event.generation))
+        state, more = enqueue(state, _request(event.audit, "audit", event.generation))
         commands.extend(more)
     elif event.audit is not None:
         commands.append(DropFrame(event.audit.frame_id, "dropped", TOO_LATE))
@@ -272,7 +243,7 @@ def _report(state: State, report: WalkerReport, generation: int) -> Change:
         state = state.with_walker(replace(walker, needs_labels=state.n_done + 1))
         return state, [DropFrame(frame.frame_id, "duplicate", f"nearly the same as frame {frame.duplicate_of}")]
     state = state.with_walker(replace(walker, frame_id=frame.frame_id, needs_labels=None))
-    return _enqueue(state, _request(frame, "flagged", generation))
+    return enqueue(state, _request(frame, "flagged", generation))
 
 
 def _label_done(state: State, event: LabelDone) -> Change:
@@ -288,7 +259,7 @@ def _label_done(state: State, event: LabelDone) -> Change:
         failures=0,
         idle_rounds=0,
     )
-    return _settle_walker(state, running.request), [job_of(running.request, "done")]
+    return settle_walker(state, running.request), [job_of(running.request, "done")]
 
 
 def _label_failed(state: State, event: LabelFailed) -> Change:
@@ -297,11 +268,11 @@ def _label_failed(state: State, event: LabelFailed) -> Change:
     state = replace(state.without_task(event.task), n_failed=state.n_failed + 1, failures=state.failures + 1)
     if state.failures >= FAILURE_LIMIT:
         reason = f"{state.failures} attempts at labels failed in a row; the last: {event.failure}: {event.message}"
-        state, commands = _enqueue(state, replace(request, attempts=request.attempts - 1))
+        state, commands = enqueue(state, replace(request, attempts=request.attempts - 1))
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
     if event.failure in WORTH_REPEATING and request.attempts < state.config.reference.max_attempts:
-        return _enqueue(state, request, event.failure, event.message)
-    state = _settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
+        return enqueue(state, request, event.failure, event.message)
+    state = settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
     return state, [job_of(request, "quarantined", event.failure, event.message)]
 
 
@@ -348,7 +319,7 @@ def _rescored(state: State, event: QueueRescored) -> Change:
         for walker in state.walkers:
             if walker.frame_id == request.frame_id:
                 state = state.with_walker(replace(walker, status="ready", frame_id=None, needs_labels=None, reason=""))
-    return _drop(state, dropped, [])
+    return drop(state, dropped, [])
 
 
 def _lost(state: State, event: TaskLost) -> Change:
@@ -380,6 +351,19 @@ def _stop(state: State, event: StopRequested) -> Change:
     return state, []
 
 
+def _retry(state: State, event: RetryRequested) -> Change:
+    """Requests that were given up wait again, with fresh attempts; their walkers have gone elsewhere."""
+    left = state.n_quarantined - len(event.frames)
+    if left < 0:
+        raise CampaignError(f"{len(event.frames)} labels are to be tried again; {state.n_quarantined} are given up.")
+    commands: list[Command] = []
+    state = replace(state, n_quarantined=left, n_retries=state.n_retries + 1)
+    for frame in event.frames:
+        state, more = enqueue(state, Request(**vars(frame), retry=state.n_retries))
+        commands.extend(more)
+    return state, commands
+
+
 _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     CampaignResumed: _resumed,
     WorkersChanged: _workers,
@@ -393,4 +377,5 @@ _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     CommitteeLost: _committee_lost,
     TaskBroken: _broken,
     StopRequested: _stop,
+    RetryRequested: _retry,
 }

@@ -22,6 +22,8 @@ __all__ = [
     "LabelDone",
     "LabelFailed",
     "QueueRescored",
+    "RetriedFrame",
+    "RetryRequested",
     "SeedsProposed",
     "SegmentDone",
     "StopRequested",
@@ -248,6 +250,26 @@ class StopRequested:
     kind: Literal["stop_requested"] = "stop_requested"
 
 
+@dataclass(frozen=True)
+class RetriedFrame:
+    """A frame whose label was given up, with all that a request for it needs."""
+
+    frame_id: str
+    structure_id: str
+    purpose: Literal["seed", "flagged", "audit"]
+    disagreement: float
+    walker: int
+    generation: int
+
+
+@dataclass(frozen=True)
+class RetryRequested:
+    """Somebody asked for labels again that were given up: they get fresh attempts."""
+
+    frames: tuple[RetriedFrame, ...]
+    kind: Literal["retry_requested"] = "retry_requested"
+
+
 Event = (
     CampaignStarted
     | CampaignResumed
@@ -262,6 +284,7 @@ Event = (
     | TaskBroken
     | CommitteeLost
     | StopRequested
+    | RetryRequested
 )
 
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, St
 from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
-from alflow.store import ExecutionRecord, FrameRecord, JobRecord, Lease, Store
+from alflow.store import ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Labelled", "LabellingRun", "Watcher"]
 
@@ -206,18 +207,14 @@ class LabellingRun:
                 rows = self._store.executions(self._campaign_id, "label", name)
                 key = next((row.key for row in reversed(rows) if row.ended_at is None), None)
                 label = Label(structure, level, evaluation, spooled.result.provenance)
-                with self._store.transaction(self._lease) as tx:
-                    tx.add_label(label, key)
-                    if key is not None:
-                        message = "found in the spool: it outlived the process that waited for it"
-                        tx.finish_execution(key, "done", message=message, **spent_on(spooled.result))
+                self._store.write(self._lease, partial(_write_found, label, key, spooled.result))
             remove_spooled(self._spool, spooled.result)
 
     def _start(self, workers: Executor, job: JobRecord) -> None:
         attempt, tries = job.attempts + 1, job.attempts + job.n_lost + 1
         if self._store.find_label(job.structure_id, job.level_id) is not None:
-            with self._store.transaction(self._lease) as tx:  # under another name, meanwhile
-                tx.put_job(_done(job, tx.append_event("label_done", {"frame_id": job.frame_id})))
+            told = {"frame_id": job.frame_id}  # under another name, meanwhile
+            self._store.write(self._lease, lambda tx: tx.put_job(_done(job, tx.append_event("label_done", told))))
             self._tell(job.structure_id, "known")
             return
         key = f"label-{job.id}-a{attempt}-l{job.n_lost}"
@@ -228,9 +225,12 @@ class LabellingRun:
             self._campaign_id, self._key(task.name), "label", job.id, attempt=tries, epoch=self._lease.epoch,
             threads=self._limits.threads,
         )  # fmt: skip
-        with self._store.transaction(self._lease) as tx:
+
+        def write(tx: Transaction) -> None:
             tx.start_execution(execution)
             tx.put_job(replace(job, state="running"))
+
+        self._store.write(self._lease, write)
         self._running[task.name] = (job, task)
         workers.submit(task)
 
@@ -260,9 +260,12 @@ class LabellingRun:
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
         given_up = again.n_lost >= LOSS_LIMIT
         self._losses += 1
-        with self._store.transaction(self._lease) as tx:
+
+        def write(tx: Transaction) -> None:
             tx.finish_execution(key, "lost", failure_kind=FailureKind.WORKER_LOST, message=message, worker=worker)
             tx.put_job(replace(again, state="quarantined") if given_up else again)
+
+        self._store.write(self._lease, write)
         if given_up:
             self._tell(job.structure_id, "failed", f"its worker was lost {again.n_lost} times: {message}")
         else:
@@ -276,9 +279,12 @@ class LabellingRun:
         Raises:
             CampaignError: Always.
         """
-        with self._store.transaction(self._lease) as tx:
+
+        def write(tx: Transaction) -> None:
             tx.finish_execution(key, "failed", failure_kind=FailureKind.BUG, message=story)
             tx.put_job(replace(job, state="pending", failure_kind=FailureKind.BUG, failure_message=story))
+
+        self._store.write(self._lease, write)
         raise CampaignError(f"Labelling frame {self._places[job.structure_id][0]} raised an exception:\n{story}")
 
     def _fail(self, job: JobRecord, key: str, failure: Failure, cost: Cost) -> None:
@@ -294,9 +300,12 @@ class LabellingRun:
             self._failures += 1  # what is larger than all that was done may be too large for its limits
         failed = replace(job, attempts=job.attempts + 1, failure_kind=failure.kind, failure_message=failure.message)
         given_up = not resources or failed.attempts >= self._limits.max_attempts
-        with self._store.transaction(self._lease) as tx:
+
+        def write(tx: Transaction) -> None:
             tx.finish_execution(key, "failed", failure_kind=failure.kind, message=failure.message, **vars(cost))
             tx.put_job(replace(failed, state="quarantined" if given_up else "pending"))
+
+        self._store.write(self._lease, write)
         if given_up:
             self._tell(job.structure_id, "failed", f"{failure.kind}: {failure.message}", cost)
         else:
@@ -324,11 +333,14 @@ class LabellingRun:
         self._largest_done = max(self._largest_done or 0.0, self._sizes[job.structure_id])
         structure = self._structures[job.structure_id]
         label = Label(structure, self._reference.level, result.outcome, result.provenance)
-        with self._store.transaction(self._lease) as tx:
+
+        def write(tx: Transaction) -> None:
             seq = tx.append_event("label_done", {"frame_id": job.frame_id})
             tx.add_label(label, key)
             tx.finish_execution(key, "done", **vars(cost))
             tx.put_job(_done(replace(job, attempts=job.attempts + 1), seq))
+
+        self._store.write(self._lease, write)
         remove_spooled(self._spool, result)
         if not result.from_spool:
             self._costs.append((self._sizes[structure.id], cost.wall_s))
@@ -363,6 +375,14 @@ class LabellingRun:
                 found = replace(found, wall_s=cost.wall_s, cpu_s=cost.cpu_s, peak_memory_mb=cost.peak_memory_mb)
             self.found[number] = found
             state, cost = "known" if state == "done" else state, None
+
+
+def _write_found(label: Label, key: str | None, result: LabelResult, tx: Transaction) -> None:
+    """A label that was in the spool, and the execution that made it."""
+    tx.add_label(label, key)
+    if key is not None:
+        message = "found in the spool: it outlived the process that waited for it"
+        tx.finish_execution(key, "done", message=message, **spent_on(result))
 
 
 def _done(job: JobRecord, seq: int) -> JobRecord:

@@ -7,22 +7,24 @@ same call continues what was interrupted.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from alflow.campaign.config import NAME_PATTERN
 from alflow.campaign.executors import Executor
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.label_run import Labelled, LabellingRun, Watcher
-from alflow.campaign.site import working_folder
+from alflow.campaign.site import PATIENCE_S, folder_of, working_folder
 from alflow.domain import Reference, Structure
-from alflow.errors import ConfigError
+from alflow.errors import CampaignPaused, ConfigError, Unavailable
 from alflow.reference.config import Limits
-from alflow.store import CampaignRecord, Holder, Store
+from alflow.store import CampaignRecord, Holder, Lease, Store
 from alflow.store.location import is_server, shown
 
 __all__ = ["Labelled", "label_structures"]
+
+log = logging.getLogger("alflow")
 
 
 def label_structures(
@@ -53,31 +55,46 @@ def label_structures(
     Raises:
         ConfigError: The name is no name, belongs to a campaign, or has labels at another level of theory.
         CampaignLocked: Another live process labels under this name.
+        CampaignPaused: The database went away and did not come back; the same call goes on.
         CampaignError: The reference raised an exception, or this machine fails one label after the other.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"--name {name!r}: expected letters, digits and any of ' _.+-', 80 at most.")
-    with Store.open(database, create=True) as store:
+    with Store.open(database, create=True, patience_s=PATIENCE_S) as store:
         record = _find_or_create(store, database, name, reference)
         lease = store.acquire(record.id, Holder.current())
         run: LabellingRun | None = None
         left: int | None = None
+        spool = folder_of(record, database) / "spool"
         try:
-            spool = _folder(record, database) / "spool"
             run = LabellingRun(store, lease, record.id, structures, reference, limits, spool, watcher)
             with interruptible(run.request_stop):
                 run.prepare(slots)
                 if run.waiting:
                     run.drive(executor)
             left = sum(item.state == "open" for item in run.found)
+        except Unavailable as error:
+            run = None  # nothing can be settled now
+            raise CampaignPaused(
+                f"{error} It stayed so for {PATIENCE_S:g} s. What was committed is safe; labels that were finished "
+                f"meanwhile wait in {spool}. Once the database can be used again, the same command goes on."
+            ) from None
         finally:
-            reason = "it ended before all structures were labelled" if left is None else f"{left} structures are left"
-            try:
-                if run is not None:
-                    run.settle()
-            finally:
-                store.release(lease, "stopped" if left != 0 else "finished", reason if left != 0 else "")
+            _end(store, lease, run, left)
         return run.found
+
+
+def _end(store: Store, lease: Lease, run: LabellingRun | None, left: int | None) -> None:
+    """Leave nothing open, and give the name back; as far as the database can be used."""
+    reason = "it ended before all structures were labelled" if left is None else f"{left} structures are left"
+    try:
+        if run is not None:
+            run.settle()
+    finally:
+        try:
+            store.release(lease, "stopped" if left != 0 else "finished", reason if left != 0 else "")
+        except Unavailable as error:
+            log.info("The name could not be given back (%s); whoever goes on takes it over.", error)
 
 
 def _find_or_create(store: Store, database: str, name: str, reference: Reference) -> CampaignRecord:
@@ -99,9 +116,3 @@ def _find_or_create(store: Store, database: str, name: str, reference: Reference
     if is_server(database):
         stored["folder"] = str(working_folder(database, name).absolute())
     return store.create_campaign(name, stored, seed=0)
-
-
-def _folder(record: CampaignRecord, database: str) -> Path:
-    """Where its files are: with a database on a server, in the folder one stood in when it began."""
-    begun_in = record.config.get("folder")
-    return Path(begun_in) if begun_in else working_folder(database, record.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from alflow.campaign.interrupts import interruptible
 from alflow.campaign.pools import check_resources, pool_table, pools_of
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
-from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
+from alflow.campaign.site import PATIENCE_S, Site, folder_of, structure_from_json, structure_to_json, working_folder
 from alflow.campaign.state import State
 from alflow.campaign.teacher import make_reference
 from alflow.domain import Reference, Structure
-from alflow.errors import CampaignError, ConfigError
+from alflow.errors import CampaignError, CampaignPaused, ConfigError, StoreError, Unavailable
 from alflow.store import CampaignRecord, Holder, Lease, Store
 from alflow.store.location import is_server, shown
 
@@ -69,11 +70,12 @@ def run_campaign(
     Raises:
         InputError: The configuration or the structures cannot be used; nothing was run.
         CampaignLocked: Another live process drives this campaign.
+        CampaignPaused: The database went away and did not come back within :data:`PATIENCE_S`.
         StoreError: The database cannot be used.
     """
     structures = read_starting_structures(config)
     check_campaign(config, structures, reference)
-    with Store.open(config.database, create=True) as store:
+    with Store.open(config.database, create=True, patience_s=PATIENCE_S) as store:
         source = reference if reference is not None else make_reference(config.reference)
         record = _find_or_create(store, config, structures, source)
         if record.state == "finished":
@@ -101,7 +103,7 @@ def resume_campaign(
         StoreError: No such database or campaign.
         CampaignLocked: Another live process drives this campaign.
     """
-    with Store.open(database) as store:
+    with Store.open(database, upgrade=True, patience_s=PATIENCE_S) as store:
         record = store.campaign(name)
         if "labelling" in record.config:
             raise ConfigError(
@@ -170,11 +172,12 @@ def _drive(
             f"({str(record.config.get('level_id'))[:12]}…) than this reference makes ({reference.level.engine}, "
             f"{reference.level.id[:12]}…); pass the reference it was begun with, or begin another campaign."
         )
-    folder = _folder(record, config)
+    folder = folder_of(record, config.database)
     site = Site(record.id, config, structures, reference, folder)
     lease = store.acquire(record.id, Holder.current())
     workers: Executor | None = None
     state: State | None = None
+    away: Unavailable | None = None
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
@@ -184,10 +187,13 @@ def _drive(
         runner = Runner(store, lease, site, workers, observers)
         with interruptible(runner.request_stop):
             state = runner.run()
+    except Unavailable as error:
+        away = error
+        raise CampaignPaused(_how_to_go_on(site, error)) from None
     finally:
         if workers is not None:
             workers.close()
-        _release(store, lease, state)
+        _release(store, lease, state, away)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
@@ -197,7 +203,7 @@ def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) 
     state = replay(event_from_payload(event.payload) for event in store.events(record.id))
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
-    folder = _folder(record, config)
+    folder = folder_of(record, config.database)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
@@ -206,14 +212,23 @@ def _active_committee(store: Store, record: CampaignRecord, folder: Path) -> Pat
     return None if active is None else folder / "weights" / f"{active.sha256}.safetensors"
 
 
-def _folder(record: CampaignRecord, config: CampaignConfig) -> Path:
-    """Where the campaign's files are: beside an SQLite file, wherever that is now; else where it was begun."""
-    begun_in = record.config.get("folder")
-    return Path(begun_in) if begun_in else working_folder(config.database, config.name)
+def _how_to_go_on(site: Site, away: Unavailable) -> str:
+    """What to say when a campaign pauses because its database stayed away."""
+    config = site.config
+    return (
+        f"{away} It stayed so for {PATIENCE_S:g} s, and '{config.name}' pauses. What was committed is safe; labels "
+        f"that were finished meanwhile wait in {site.spool}. As soon as the database can be used again: "
+        f"alflow resume {shown(config.database)} {shlex.quote(config.name)}"
+    )
 
 
-def _release(store: Store, lease: Lease, state: State | None) -> None:
-    if state is None:
+def _release(store: Store, lease: Lease, state: State | None, away: Unavailable | None) -> None:
+    if away is not None:
+        try:
+            store.release(lease, "stopped", str(away))
+        except StoreError as error:
+            log.info("The campaign could not be given back (%s); whoever resumes it takes it over.", error)
+    elif state is None:
         store.release(lease, "stopped", "the orchestrator ended without finishing")
     elif state.phase == "finished":
         store.release(lease, "finished", state.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +19,7 @@ from alflow.reference import CostModel
 from alflow.store import Lease, Split, Store, WalkerRecord
 from alflow.units import FS_PER_PS
 
-__all__ = ["Orders", "Parts", "dataset_digest", "walker_of"]
+__all__ = ["Orders", "Parts", "dataset_digest", "named_dataset", "walker_of"]
 
 Parts = dict[Split, list[Label]]
 """Labels by the part of the data set they belong to."""
@@ -190,5 +191,9 @@ def walker_of(record: WalkerRecord) -> Walker:
 
 def dataset_digest(parts: Parts) -> str:
     """Name a data set by its members and their split."""
-    members = sorted([*label.key, split] for split, labels in parts.items() for label in labels)
-    return content_id("dataset", {"members": members})
+    return named_dataset([(*label.key, split) for split, labels in parts.items() for label in labels])
+
+
+def named_dataset(members: Iterable[tuple[str, str, Split]]) -> str:
+    """Name a data set by (structure id, level id, split) of its members, in any order."""
+    return content_id("dataset", {"members": sorted(list(member) for member in members)})

@@ -196,6 +196,8 @@ def _start_label(state: State) -> tuple[State, list[Command]]:
 def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
     """Start an attempt at a label that waits no longer."""
     task = f"label-{request.frame_id}-a{request.attempts}-l{request.n_lost}"
+    if request.retry:
+        task += f"-r{request.retry}"
     start = StartLabel(task, request.frame_id, request.structure_id, request.attempts)
     running = {**state.running, task: Running("label", request=request, start=start)}
     return replace(state, running=running), [job_of(request, "running"), start]

@@ -42,6 +42,7 @@ from alflow.campaign.ledger import Ledger, Step
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders
 from alflow.campaign.results import Interpretation, Results
+from alflow.campaign.retry import retries_wanted
 from alflow.campaign.site import Site
 from alflow.campaign.state import State
 from alflow.campaign.tasks import Task
@@ -49,7 +50,7 @@ from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import remove_spooled, sweep_spool
-from alflow.store import Lease, Store
+from alflow.store import Lease, Store, Transaction
 
 __all__ = ["Observer", "Runner"]
 
@@ -125,6 +126,8 @@ class Runner:
             problem = self._orders.weights_problem()
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
+            if self._known.phase != "finished":
+                self._take_retries()
             self._record(Interpretation(CampaignResumed(*self._workers())))
 
     def _loop(self) -> None:
@@ -195,6 +198,14 @@ class Runner:
         asked = self._stopping or self._store.stop_requested(self._site.campaign_id)
         if asked and self._known.phase != "stopping":
             self._record(Interpretation(StopRequested()))
+        if self._known.phase == "running":
+            self._take_retries()
+
+    def _take_retries(self) -> None:
+        """Let labels that were given up wait again, if somebody asked for them before the campaign began to close."""
+        wanted = None if self._known.ending else retries_wanted(self._store, self._site.campaign_id)
+        if wanted is not None:
+            self._record(Interpretation(wanted))
 
     def _record_local(self) -> None:
         if self._stopping and self._known.phase not in ("stopping", "finished", "stopped", "failed"):
@@ -214,9 +225,12 @@ class Runner:
 
     def _commit(self, steps: Sequence[Step]) -> None:
         """Journal events with all that belongs to them, all or none; then act on them."""
-        with self._store.transaction(self._lease) as tx:
-            for step in steps:
+
+        def write(tx: Transaction) -> None:
+            for step in steps:  # again, if the database went away meanwhile
                 self._ledger.write(tx, step)
+
+        self._store.write(self._lease, write)
         self._state = steps[-1].state
         for step in steps:
             for checkpoint in step.found.walkers:

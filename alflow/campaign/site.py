@@ -10,12 +10,14 @@ from typing import Any
 from alflow.campaign.config import CampaignConfig
 from alflow.domain import Reference, Structure
 from alflow.domain.identity import content_id
-from alflow.store import Split
+from alflow.store import CampaignRecord, Split
 from alflow.store.location import is_server
 
 __all__ = [
+    "PATIENCE_S",
     "Site",
     "execution_key",
+    "folder_of",
     "frame_name",
     "split_of",
     "structure_from_json",
@@ -28,6 +30,9 @@ DETACHMENT_ANG = 4.0
 
 CONTACT_FACTOR = 0.6
 """Two atoms closer than this times the sum of their covalent radii are no structure to move from."""
+
+PATIENCE_S = 90.0
+"""How long a campaign waits for a database that went away, before it pauses, s."""
 
 VALIDATION_SHARE = 10
 """One in this many labels, chosen by its hash, judges new committees instead of being learnt from."""
@@ -75,6 +80,12 @@ def working_folder(database: str, name: str) -> Path:
         return Path(f"{name}.alflow")
     path = Path(database.removeprefix("sqlite:///"))
     return path.parent / (f"{name}.alflow" if path.stem == name else f"{path.stem}.{name}.alflow")
+
+
+def folder_of(record: CampaignRecord, database: str) -> Path:
+    """Where a campaign's files are: beside an SQLite file, wherever that is now; else in the folder it was begun in."""
+    begun_in = record.config.get("folder")
+    return Path(begun_in) if begun_in else working_folder(database, record.name)
 
 
 def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_id: str) -> str:

@@ -117,6 +117,7 @@ class State:
         n_audit: Audit labels committed.
         n_failed: Attempts that failed.
         n_quarantined: Requests given up.
+        n_retries: Times somebody asked to try again what was given up.
         n_dropped: Requests dropped because they were no longer uncertain, or crowded out.
         generation: The active committee; 0 before the first.
         trained_labels: Labels the latest training, running or done, was started on.
@@ -150,6 +151,7 @@ class State:
     n_audit: int = 0
     n_failed: int = 0
     n_quarantined: int = 0
+    n_retries: int = 0
     n_dropped: int = 0
     generation: int = 0
     trained_labels: int = 0

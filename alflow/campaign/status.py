@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.console import curve_table, summary_table, time_table
+from alflow.campaign.retry import retry_hint
 from alflow.campaign.summary import summarize
 from alflow.store import FrameStory, Store
 
@@ -29,6 +30,8 @@ def show_status(console: Console, database: str, name: str | None = None) -> Non
         campaign = store.campaign(name)
         summary = summarize(store, campaign)
     console.print(summary_table(summary))
+    if summary.given_up:
+        console.print(f"  {retry_hint(campaign, database)}", highlight=False, markup=False, soft_wrap=True)
     console.print(time_table(summary))
     if summary.learning_curve:
         console.print(curve_table(summary))

@@ -257,15 +257,15 @@ class CasscfReference:
             raise StructureError(
                 f"{structure.formula} has multiplicity {structure.multiplicity}; the active space holds singlets only."
             )
-        for label in self.active_space:
-            found = _LABEL.fullmatch(label)
-            if found is not None and not set(structure.symbols) & {found["element"]}:
-                raise StructureError(f"active_space names {label!r}; {structure.formula} has no {found['element']}.")
         if self.reference_elements and tuple(structure.symbols) != self.reference_elements:
             raise StructureError(
                 f"The reference geometry of the active space is of {' '.join(self.reference_elements)}; found"
                 f" {' '.join(structure.symbols)}."
             )
+        for label in self.active_space:
+            found = _LABEL.fullmatch(label)
+            if found is not None and not set(structure.symbols) & {found["element"]}:
+                raise StructureError(f"active_space names {label!r}; {structure.formula} has no {found['element']}.")
 
     def size(self, structure: Structure) -> int:
         """Number of basis functions of a structure. Loads PySCF."""

@@ -32,6 +32,7 @@ class Request:
         generation: The committee that measured the disagreement; 0 before the first.
         attempts: Attempts that were started.
         n_lost: Times its worker was lost, which costs no attempt.
+        retry: Which request to try again what was given up let it wait; 0 for none.
 
     Raises:
         ValueError: An unknown purpose or a disagreement that is not a finite number.
@@ -45,6 +46,7 @@ class Request:
     generation: int
     attempts: int = 0
     n_lost: int = 0
+    retry: int = 0
 
     def __post_init__(self) -> None:
         if self.purpose not in get_args(Purpose):
@@ -63,6 +65,7 @@ class Request:
             "generation": self.generation,
             "attempts": self.attempts,
             "n_lost": self.n_lost,
+            "retry": self.retry,
         }
 
     @classmethod

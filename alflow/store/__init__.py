@@ -1,5 +1,6 @@
 """The store: one SQL database that holds everything a campaign knows. Committed means it cannot be lost."""
 
+from alflow.store.finding import Finding
 from alflow.store.lease import Holder, Lease
 from alflow.store.records import (
     CampaignRecord,
@@ -23,7 +24,7 @@ from alflow.store.records import (
     WalkerRecord,
     WalkerStatus,
 )
-from alflow.store.store import Store
+from alflow.store.store import Snapshot, Store
 from alflow.store.transaction import Transaction
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "ExecutionKind",
     "ExecutionRecord",
     "ExecutionStatus",
+    "Finding",
     "FrameDecision",
     "FrameOrigin",
     "FrameRecord",
@@ -46,6 +48,7 @@ __all__ = [
     "JobState",
     "Lease",
     "Purpose",
+    "Snapshot",
     "Split",
     "Store",
     "Transaction",

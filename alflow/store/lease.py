@@ -19,9 +19,10 @@ from sqlalchemy import Connection, Engine, select, update
 
 from alflow.errors import CampaignLocked, Fenced, StoreError
 from alflow.store.opening import writing
+from alflow.store.records import CampaignRecord
 from alflow.store.tables import CampaignRow
 
-__all__ = ["Holder", "Lease", "acquire", "fence", "process_mark", "release"]
+__all__ = ["Holder", "Lease", "acquire", "fence", "process_mark", "release", "stands_still"]
 
 _UNKNOWN_BOOT: Final = "?"
 _LOOK_EVERY_S: Final = 1.0
@@ -208,6 +209,12 @@ def _watch(engine: Engine, seen: Any, ttl_s: float) -> Any:
         if row.holder is None or (row.epoch, row.beat) != (seen.epoch, seen.beat):
             return row
     return _look(engine, seen.id)
+
+
+def stands_still(engine: Engine, seen: CampaignRecord, ttl_s: float) -> bool:
+    """Watch a holder that cannot be seen from here; tell whether nothing came of it for ``ttl_s``."""
+    after = _watch(engine, seen, ttl_s)
+    return after.holder is None or (after.epoch, after.beat) == (seen.epoch, seen.beat)
 
 
 def _take(engine: Engine, seen: Any, holder: Holder, watched: bool) -> bool:

@@ -13,9 +13,9 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
-from alflow.errors import StoreError
+from alflow.errors import StoreError, Unavailable
 from alflow.store.filesystem import mounts_of_this_machine, refuse_network
 
 __all__ = ["Address", "address_of", "engine_of", "prepare_file", "translated", "use_write_ahead_log", "writing"]
@@ -35,6 +35,9 @@ _PLAIN_WORDS: Final = {
     "SQLite keeps its log beside the file",
     "disk I/O error": "the disk did not do what it was asked to; check it, then start again",
 }
+
+
+_PASSING: Final = ("database is locked", "disk is full", "disk I/O error")
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,11 @@ def translated(address: Address) -> Iterator[None]:
         found = getattr(error, "orig", None) or error
         if isinstance(found, StoreError):
             raise found from None
-        raise StoreError(_sentence(error, str(found), address)) from None
+        kind = Unavailable if _may_pass(error, str(found), address) else StoreError
+        raise kind(_sentence(error, str(found), address)) from None
     except sqlite3.Error as error:
-        raise StoreError(_sentence(error, str(error), address)) from None
+        kind = Unavailable if _may_pass(error, str(error), address) else StoreError
+        raise kind(_sentence(error, str(error), address)) from None
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -236,6 +241,14 @@ def _postgres_engine(address: Address, read_only: bool) -> Engine:
         connection.read_only = read_only
 
     return engine
+
+
+def _may_pass(error: Exception, found: str, address: Address) -> bool:
+    """Whether the same may succeed later: the server is away, another process writes, the disk is full."""
+    if address.path is not None:
+        return any(words in found for words in _PASSING)
+    # psycopg calls a lost or refused connection, a shutdown, a deadlock and a full disk an operational error
+    return isinstance(error, OperationalError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def _sentence(error: Exception, found: str, address: Address) -> str:

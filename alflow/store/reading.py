@@ -9,19 +9,27 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Executable, Select, select, tuple_
 
 from alflow.store.opening import Address, translated
+from alflow.store.patience import NONE, Patience
 from alflow.store.tables import TableRow
 
-__all__ = ["Reading", "every"]
+__all__ = ["Reading", "every", "one_moment"]
 
 _PAGE: Final = 2000
 
 
 class Reading:
-    """A connection to a database, for reading."""
+    """A connection to a database, for reading.
 
-    def __init__(self, engine: Engine, address: Address) -> None:
+    Args:
+        engine: The database.
+        address: Where it is.
+        patience: How long to try again when it is away.
+    """
+
+    def __init__(self, engine: Engine, address: Address, patience: Patience = NONE) -> None:
         self._engine = engine
         self._address = address
+        self._patience = patience
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -29,12 +37,18 @@ class Reading:
             yield connection
 
     def _all(self, statement: Executable) -> Sequence[Any]:
-        with self._reading() as connection:
-            return connection.execute(statement).all()
+        def ask() -> Sequence[Any]:
+            with self._reading() as connection:
+                return connection.execute(statement).all()
+
+        return self._patience.keep_trying(ask)
 
     def _one(self, statement: Executable) -> Any:
-        with self._reading() as connection:
-            return connection.execute(statement).first()
+        def ask() -> Any:
+            with self._reading() as connection:
+                return connection.execute(statement).first()
+
+        return self._patience.keep_trying(ask)
 
     def _pages(self, statement: Select[Any], order: Sequence[Any], size: int = _PAGE) -> Iterator[Any]:
         """Read rows in the order of some columns that no two rows share and that the statement selects.
@@ -53,6 +67,22 @@ class Reading:
             if len(rows) < size:
                 return
             after = tuple(rows[-1]._mapping[column.key] for column in order)
+
+
+@contextmanager
+def one_moment(engine: Engine, address: Address) -> Iterator[Connection]:
+    """A connection that sees the database as it was at one moment, whatever is written meanwhile.
+
+    Not for long: SQLite's log grows as long as it is open.
+    """
+    with translated(address), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        transaction = connection.begin()
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
 
 
 def every(table: type[TableRow]) -> Select[Any]:

@@ -156,6 +156,7 @@ class JobRecord:
         failure_kind: Class of the last failure.
         failure_message: What happened last.
         event_seq: The last event that changed it; for a job that is done, the one that completed it.
+        retry_requested: Whether somebody asked for it again after it was given up; its next change takes it back.
     """
 
     id: str
@@ -171,6 +172,7 @@ class JobRecord:
     failure_kind: FailureKind | None = None
     failure_message: str = ""
     event_seq: int = 0
+    retry_requested: bool = False
 
 
 @dataclass(frozen=True)

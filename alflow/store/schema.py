@@ -74,7 +74,7 @@ def check_schema(engine: Engine, shown: str) -> None:
         )
 
 
-def make_schema(engine: Engine, shown: str) -> None:
+def make_schema(engine: Engine, shown: str, new: bool = True) -> None:
     """Make the schema of a new database or bring an older one up to date, in one transaction.
 
     Any number of processes may do so at once: the first does the work, the others find it done.
@@ -82,13 +82,15 @@ def make_schema(engine: Engine, shown: str) -> None:
     Args:
         engine: The database.
         shown: How to name it in messages.
+        new: Whether to make tables where there are none.
 
     Raises:
         StoreError: The database belongs to something else or to a newer alflow.
     """
     scripts = ScriptDirectory.from_config(migration_config())
     with engine.connect() as connection:
-        if _revision(connection, shown, scripts) == scripts.get_current_head():
+        current = _revision(connection, shown, scripts)
+        if current == scripts.get_current_head() or (current is None and not new):
             return
     with _ALEMBIC_IS_NOT_THREAD_SAFE, writing(engine) as connection:
         if connection.dialect.name == "postgresql":

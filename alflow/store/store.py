@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import StoreError
+from alflow.store.checking import Checking
 from alflow.store.dataset import DatasetReading
 from alflow.store.lease import Holder, Lease, acquire, fence, release
-from alflow.store.opening import address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
+from alflow.store.opening import Address, address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
+from alflow.store.patience import Patience
+from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord, CampaignState, now
 from alflow.store.schema import check_schema, make_schema
-from alflow.store.tables import CampaignRow
+from alflow.store.tables import CampaignRow, JobRow
 from alflow.store.transaction import Transaction
 
-__all__ = ["Store"]
+__all__ = ["Snapshot", "Store"]
+
+_IDS_PER_STATEMENT: Final = 500
+_T = TypeVar("_T")
+
+
+class Snapshot(DatasetReading, Checking):
+    """A store as it was at one moment; whatever is read from it belongs together."""
+
+    def __init__(self, engine: Engine, address: Address, connection: Connection) -> None:
+        super().__init__(engine, address)
+        self._connection = connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(self._address):
+            yield self._connection
 
 
 class Store(DatasetReading):
@@ -44,19 +63,29 @@ class Store(DatasetReading):
     """
 
     @classmethod
-    def open(cls, target: str | Path, create: bool = False, read_only: bool = False) -> Store:
+    def open(
+        cls,
+        target: str | Path,
+        create: bool = False,
+        read_only: bool = False,
+        upgrade: bool = False,
+        patience_s: float = 0.0,
+    ) -> Store:
         """Open a store.
 
         Args:
             target: Path of an SQLite file, or ``postgresql://user:password@host:port/database``.
             create: Whether to make the file and its tables if they are missing, and to bring older ones up to date.
             read_only: Whether to make writing impossible.
+            upgrade: Whether to bring tables of an older alflow up to date, and make none.
+            patience_s: How long to try again when the database goes away after it was opened, s. Reading, beating and
+                :meth:`write` do so; what else fails is for the caller to try again.
 
         Raises:
             StoreError: It cannot be opened; the message says why and what to do.
         """
-        if create and read_only:
-            raise StoreError("A store cannot be created and read-only at once; choose one.")
+        if (create or upgrade) and read_only:
+            raise StoreError("A store cannot be created or upgraded and be read-only at once; choose one.")
         address = address_of(target)
         if address.path is not None:
             prepare_file(address.path, create)
@@ -67,13 +96,13 @@ class Store(DatasetReading):
                     _touch(address.path)
                 if address.path is not None and not read_only:
                     use_write_ahead_log(engine)
-                if create:
-                    make_schema(engine, address.shown)
+                if create or upgrade:
+                    make_schema(engine, address.shown, new=create)
                 check_schema(engine, address.shown)
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine, address)
+        return cls(engine, address, Patience(patience_s))
 
     def close(self) -> None:
         """Close every connection. The store can be read and written by others as before."""
@@ -150,8 +179,12 @@ class Store(DatasetReading):
         Raises:
             Fenced: The campaign was taken over.
         """
-        with translated(self._address), writing(self._engine) as connection:
-            fence(connection, lease)
+
+        def prove() -> None:
+            with translated(self._address), writing(self._engine) as connection:
+                fence(connection, lease)
+
+        self._patience.keep_trying(prove)
 
     def release(self, lease: Lease, state: CampaignState, reason: str = "") -> None:
         """Give a lease back and record why the campaign no longer runs.
@@ -179,6 +212,33 @@ class Store(DatasetReading):
             if connection.execute(asked).rowcount != 1:
                 raise StoreError(f"There is no campaign number {campaign_id} in {self._address.shown}.")
 
+    def request_retry(self, campaign_id: int, jobs: Sequence[str]) -> int:
+        """Ask the process that drives a campaign, now or next, to try labels again that were given up.
+
+        Needs no lease. The next change of a job takes the request back, so none is lost and none is granted twice.
+
+        Args:
+            campaign_id: The campaign.
+            jobs: Names of the jobs.
+
+        Returns:
+            How many of them are given up, and are now asked for.
+        """
+        here = (JobRow.campaign_id == campaign_id, JobRow.state == "quarantined")
+        asked = 0
+        with translated(self._address), writing(self._engine) as connection:
+            for start in range(0, len(jobs), _IDS_PER_STATEMENT):
+                some = JobRow.id.in_(jobs[start : start + _IDS_PER_STATEMENT])
+                wish = update(JobRow).where(*here, some).values(retry_requested=True)
+                asked += connection.execute(wish).rowcount
+        return asked
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Read many things that belong together, as they were when the block began, while others write."""
+        with one_moment(self._engine, self._address) as connection:
+            yield Snapshot(self._engine, self._address, connection)
+
     @contextmanager
     def transaction(self, lease: Lease) -> Iterator[Transaction]:
         """Write: all of the block is stored together when it ends, or nothing of it if it raises.
@@ -192,6 +252,39 @@ class Store(DatasetReading):
         """
         with translated(self._address), writing(self._engine) as connection:
             yield Transaction(connection, lease)
+
+    def write(self, lease: Lease, body: Callable[[Transaction], _T]) -> _T:
+        """Write in one transaction, and try again while the database is away.
+
+        A connection that breaks in the instant of a commit leaves open whether it was stored. So before the body runs
+        once more, the journal is asked for the events of the attempt before, behind the lock that the attempt held: if
+        they are there, all of it is.
+
+        Args:
+            lease: The right to write.
+            body: What to write. It may run several times, and at most one of them counts.
+
+        Returns:
+            What the body returned in the attempt that was stored.
+
+        Raises:
+            Fenced: The campaign was taken over, so nothing was written; this process must stop.
+            Unavailable: The database stayed away for as long as this store is patient. What was written last may or
+                may not be stored; its events in the journal tell.
+            StoreError: The database refused; nothing was written.
+        """
+        in_doubt: list[tuple[Transaction, _T]] = []
+
+        def attempt() -> _T:
+            with self.transaction(lease) as tx:
+                if in_doubt and tx.has_events_of(in_doubt[-1][0]):
+                    return in_doubt[-1][1]
+                tx.repeats = bool(in_doubt)
+                result = body(tx)
+                in_doubt.append((tx, result))  # until the commit is confirmed
+            return result
+
+        return self._patience.keep_trying(attempt)
 
 
 def _touch(path: Path) -> None:

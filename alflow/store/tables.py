@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -193,6 +194,7 @@ class JobRow(TableRow):
     failure_kind: Mapped[str | None] = mapped_column(String(32))
     failure_message: Mapped[str] = mapped_column(FreeText)
     event_seq: Mapped[int] = mapped_column(BigInteger)
+    retry_requested: Mapped[bool] = mapped_column(server_default=false())
 
 
 class ExecutionRow(TableRow):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, insert, literal, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, func, insert, literal, select, update
 
 from alflow.domain import FailureKind, Label, Level, Structure
+from alflow.domain.identity import canonical_json
 from alflow.errors import StoreError
+from alflow.store.columns import printable
 from alflow.store.lease import Lease, fence
 from alflow.store.records import (
     CampaignState,
@@ -28,6 +28,7 @@ from alflow.store.records import (
     now,
 )
 from alflow.store.rows import execution_values, frame_values, job_values, label_values, structure_values, walker_values
+from alflow.store.statements import complete_execution, insert_new, insert_or_update
 from alflow.store.tables import (
     CampaignRow,
     CommitteeRow,
@@ -46,9 +47,6 @@ from alflow.store.tables import (
 
 __all__ = ["Transaction"]
 
-_NEVER_CHANGES: Final = ("campaign_id", "frame_id", "structure_id", "level_id", "purpose")
-_ENDED: Final = ("status", "failure_kind", "message", "ended_at")
-_WHERE_AND_COST: Final = ("worker", "host", "pid", "wall_s", "cpu_s", "peak_memory_mb", "threads")
 _SPLITS: Final = ("train", "validation", "audit")
 
 
@@ -57,6 +55,10 @@ class Transaction:
 
     Made by :meth:`alflow.store.Store.transaction`. Adding what is there already changes nothing, so a task or an
     event may be recorded twice without harm.
+
+    Attributes:
+        repeats: Whether the same was written before and may have been stored, or not: what is there already is no
+            surprise then.
     """
 
     def __init__(self, connection: Connection, lease: Lease) -> None:
@@ -64,6 +66,8 @@ class Transaction:
         self._connection = connection
         self._lease = lease
         self._last_seq: int | None = None
+        self._appended: list[dict[str, Any]] = []
+        self.repeats = False
         self._known_levels: set[str] = set()
 
     def append_event(self, kind: str, payload: Mapping[str, Any]) -> int:
@@ -88,8 +92,30 @@ class Transaction:
             "recorded_at": now(),
         }
         self._connection.execute(insert(EventRow), [row])
+        self._appended.append(row)
         self._last_seq = seq
         return seq
+
+    def has_events_of(self, earlier: Transaction) -> bool:
+        """Whether the journal holds what an earlier transaction of this lease wrote there, so that it was stored.
+
+        Raises:
+            StoreError: Another event is in their place; somebody writes to this journal without a lease.
+        """
+        if not earlier._appended:
+            return False
+        row = earlier._appended[0]  # stored together or not at all: the first tells of all
+        here = (EventRow.campaign_id == row["campaign_id"], EventRow.seq == row["seq"])
+        found = self._connection.execute(select(EventRow.kind, EventRow.payload_json).where(*here)).first()
+        if found is None:
+            return False
+        meant = printable(canonical_json(row["payload_json"]))
+        if (found.kind, canonical_json(found.payload_json)) != (row["kind"], meant):
+            raise StoreError(
+                f"Event {row['seq']} of campaign {row['campaign_id']} is {found.kind} where {row['kind']} was written: "
+                "somebody else writes to this journal. Nothing was written."
+            )
+        return True
 
     def set_campaign_state(self, state: CampaignState, reason: str = "") -> None:
         """Record where the life of the campaign stands, and why."""
@@ -171,7 +197,7 @@ class Transaction:
             StoreError: There was an execution of this key before.
         """
         self._check_campaign(execution.campaign_id, f"Execution {execution.key}")
-        if not self._add(ExecutionRow, execution_values(execution)):
+        if not self._add(ExecutionRow, execution_values(execution)) and not self.repeats:
             raise StoreError(f"There was an execution {execution.key} before; each attempt needs a key of its own.")
 
     def finish_execution(
@@ -227,7 +253,7 @@ class Transaction:
             "peak_memory_mb": peak_memory_mb,
             "threads": threads,
         }
-        changed = self._connection.execute(_complete_execution(), values)
+        changed = self._connection.execute(complete_execution(), values)
         if changed.rowcount == 1:
             return True
         mine = (ExecutionRow.key == key, ExecutionRow.campaign_id == self._lease.campaign_id)
@@ -339,41 +365,11 @@ class Transaction:
 
     def _add(self, table: type[TableRow], *rows: Mapping[str, Any]) -> int:
         """Insert rows that are not there yet; returns how many were new."""
-        return self._write(_insert_new(self._connection.dialect.name, table), rows)
+        return self._write(insert_new(self._connection.dialect.name, table), rows)
 
     def _put(self, table: type[TableRow], *rows: Mapping[str, Any]) -> int:
         """Insert rows or bring them up to date; returns how many were written."""
-        return self._write(_insert_or_update(self._connection.dialect.name, table), rows)
+        return self._write(insert_or_update(self._connection.dialect.name, table), rows)
 
     def _write(self, statement: Any, rows: Sequence[Mapping[str, Any]]) -> int:
         return self._connection.execute(statement, [dict(row) for row in rows]).rowcount if rows else 0
-
-
-def _insert_into(dialect: str, table: type[TableRow]) -> Any:
-    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
-
-
-# Built once: putting a statement together takes longer than executing it.
-@cache
-def _insert_new(dialect: str, table: type[TableRow]) -> Any:
-    return _insert_into(dialect, table).on_conflict_do_nothing()
-
-
-@cache
-def _complete_execution() -> Any:
-    columns = ExecutionRow.__table__.columns
-    always = {name: bindparam(name, type_=columns[name].type) for name in _ENDED}
-    known = {name: func.coalesce(bindparam(name, type_=columns[name].type), columns[name]) for name in _WHERE_AND_COST}
-    mine = (ExecutionRow.key == bindparam("its_key"), ExecutionRow.campaign_id == bindparam("its_campaign"))
-    return update(ExecutionRow).where(*mine, ExecutionRow.ended_at.is_(None)).values(**always, **known)
-
-
-@cache
-def _insert_or_update(dialect: str, table: type[TableRow]) -> Any:
-    statement = _insert_into(dialect, table)
-    new = statement.excluded
-    key = [column.name for column in table.__table__.columns if column.primary_key]
-    fixed = {*key, *_NEVER_CHANGES} if table is JobRow else set(key)
-    changes = {column.name: new[column.name] for column in table.__table__.columns if column.name not in fixed}
-    later = WalkerRow.segment < new.segment if table is WalkerRow else None
-    return statement.on_conflict_do_update(index_elements=key, set_=changes, where=later)

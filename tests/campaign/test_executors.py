@@ -50,8 +50,8 @@ class Inspector:
 
 
 @pytest.mark.parametrize("executor", ["inline", "dask"])
-def test_a_campaign_keeps_its_promises_on_either_executor(tmp_path: Path, executor: str) -> None:
-    config = toy(tmp_path, executor=executor, cores=2)
+def test_a_campaign_keeps_its_promises_on_either_executor(tmp_path: Path, database: str, executor: str) -> None:
+    config = toy(tmp_path, executor=executor, cores=2, database=database)
     inspector = Inspector()
     ended = run_campaign(config, reference=REFERENCE, observers=[inspector])
     assert (ended.state.phase, ended.state.reason) == ("finished", "label budget spent")

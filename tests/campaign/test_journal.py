@@ -75,8 +75,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(config.database)
 
 
-def test_the_same_seed_writes_the_same_journal_bit_for_bit(whole: Path, tmp_path: Path) -> None:
-    again = toy(tmp_path)
+def test_the_same_seed_writes_the_same_journal_bit_for_bit(whole: Path, tmp_path: Path, database: str) -> None:
+    again = toy(tmp_path, database=database)
     run_campaign(again)
     assert journal(again.database) == journal(whole)
     assert labels(again.database) == labels(whole)
@@ -97,8 +97,10 @@ def test_an_undisturbed_campaign_keeps_every_promise(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("events", [2, 9, 23])
-def test_a_campaign_cut_after_any_event_ends_with_the_same_labels(whole: Path, tmp_path: Path, events: int) -> None:
-    config = toy(tmp_path)
+def test_a_campaign_cut_after_any_event_ends_with_the_same_labels(
+    whole: Path, tmp_path: Path, database: str, events: int
+) -> None:
+    config = toy(tmp_path, database=database)
     with pytest.raises(PowerCut):
         run_campaign(config, observers=[CutAfter(events)])
     before = labels(config.database)
@@ -110,8 +112,8 @@ def test_a_campaign_cut_after_any_event_ends_with_the_same_labels(whole: Path, t
     check_promises(config.database)
 
 
-def test_a_campaign_cut_again_and_again_ends_with_the_same_labels(whole: Path, tmp_path: Path) -> None:
-    config = toy(tmp_path)
+def test_a_campaign_cut_again_and_again_ends_with_the_same_labels(whole: Path, tmp_path: Path, database: str) -> None:
+    config = toy(tmp_path, database=database)
     cuts = 0
     while True:
         try:
@@ -127,8 +129,10 @@ def test_a_campaign_cut_again_and_again_ends_with_the_same_labels(whole: Path, t
 
 
 @pytest.mark.parametrize("labels_before", [0, 6])
-def test_a_label_that_reached_the_spool_is_never_computed_again(tmp_path: Path, labels_before: int) -> None:
-    config = toy(tmp_path)
+def test_a_label_that_reached_the_spool_is_never_computed_again(
+    tmp_path: Path, database: str, labels_before: int
+) -> None:
+    config = toy(tmp_path, database=database)
     with pytest.raises(PowerCut):
         run_campaign(config, executor=ForgetfulExecutor(labels_before))
     spooled = {path.name[:32] for path in (tmp_path / "toy.alflow" / "spool").iterdir()}
@@ -150,9 +154,9 @@ def test_running_a_finished_campaign_again_tells_its_end_and_changes_nothing(who
     assert journal(whole) == before
 
 
-def test_running_an_unfinished_campaign_with_other_settings_is_refused(tmp_path: Path) -> None:
-    config = toy(tmp_path)
+def test_running_an_unfinished_campaign_with_other_settings_is_refused(tmp_path: Path, database: str) -> None:
+    config = toy(tmp_path, database=database)
     with pytest.raises(PowerCut):
         run_campaign(config, observers=[CutAfter(4)])
     with pytest.raises(ConfigError, match=r"other settings \(temperature_k\)"):
-        run_campaign(toy(tmp_path, temperature_k=900))
+        run_campaign(toy(tmp_path, temperature_k=900, database=database))

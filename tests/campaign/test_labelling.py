@@ -18,7 +18,7 @@ from alflow.campaign.labelling import Labelled, label_structures
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.tasks import Answer, LabelTask, Task
 from alflow.domain import Evaluation, Failure, FailureKind, Structure
-from alflow.errors import CampaignError, ConfigError
+from alflow.errors import CampaignError, CampaignPaused, ConfigError
 from alflow.reference import LabelRequest, LabelResult, LennardJones, PyscfConfig
 from alflow.reference.config import Limits
 from alflow.reference.spool import write_spooled
@@ -26,7 +26,7 @@ from alflow.store import Store
 from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
 
 from .references import Moody
-from .toys import rows, toy
+from .toys import broken_promises, rows, toy
 
 TOY = LennardJones()
 
@@ -318,3 +318,31 @@ def labels_in(database: Path) -> list[tuple[int]]:
     if not rows(database, "SELECT name FROM sqlite_master WHERE name = 'labels'"):
         return []
     return rows(database, "SELECT count(*) FROM labels")
+
+
+def test_a_database_that_goes_away_is_waited_for_and_then_the_same_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alflow.store.opening._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("alflow.campaign.labelling.PATIENCE_S", 0.5)
+    foreign = sqlite3.connect(tmp_path / "labels.db", isolation_level=None)
+
+    class Locking(InlineExecutor):
+        """Another program locks the database while the third label is computed."""
+
+        left = 3
+
+        def wait(self, timeout_s: float) -> Completion | None:
+            self.left -= 1
+            if self.left == 0:
+                foreign.execute("BEGIN IMMEDIATE")
+            return super().wait(timeout_s)
+
+    with pytest.raises(CampaignPaused, match=r"It stayed so for 0.5 s.*the same command goes on"):
+        label(tmp_path, structures(4), executor=Locking)
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(2,)]
+    assert label(tmp_path, structures(4))[2].state == "known", "it was in the spool"
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(4,)]
+    assert broken_promises(tmp_path / "labels.db") == {}

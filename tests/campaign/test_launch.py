@@ -80,9 +80,9 @@ class AtGeneration:
             raise Interrupted
 
 
-def test_lost_and_altered_weights_are_trained_again_from_the_labels(tmp_path: Path) -> None:
+def test_lost_and_altered_weights_are_trained_again_from_the_labels(tmp_path: Path, database: str) -> None:
     """The labels are what was paid for; no damage to a weight file can end a campaign."""
-    config = toy(tmp_path)
+    config = toy(tmp_path, database=database)
     with pytest.raises(Interrupted):
         run_campaign(config, observers=[AtGeneration(1)])
     (weights,) = (tmp_path / "toy.alflow" / "weights").iterdir()

@@ -98,8 +98,8 @@ def test_a_campaign_without_any_usable_label_fails_with_the_reason(tmp_path: Pat
     assert rows(config.database, "SELECT state, attempts FROM label_jobs") == [("quarantined", 1)] * 3
 
 
-def test_an_exception_pauses_the_campaign_until_it_is_mended(tmp_path: Path) -> None:
-    config = toy(tmp_path)
+def test_an_exception_pauses_the_campaign_until_it_is_mended(tmp_path: Path, database: str) -> None:
+    config = toy(tmp_path, database=database)
     broken = first_frames(config)[1].id
     ended = run_campaign(config, reference=Treacherous(MOLECULE, {broken: "exception"}))
     assert ended.state.phase == "failed"
@@ -122,8 +122,8 @@ def test_an_exception_pauses_the_campaign_until_it_is_mended(tmp_path: Path) -> 
     assert rows(config.database, query)[0][:2] == ("done", 1)
 
 
-def test_a_defect_that_was_not_mended_fails_again(tmp_path: Path) -> None:
-    config = toy(tmp_path)
+def test_a_defect_that_was_not_mended_fails_again(tmp_path: Path, database: str) -> None:
+    config = toy(tmp_path, database=database)
     reference = Treacherous(MOLECULE, {first_frames(config)[0].id: "exception"})
     assert run_campaign(config, reference=reference).state.phase == "failed"
     assert resume_campaign(config.database, reference=reference).state.phase == "failed"

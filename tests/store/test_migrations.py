@@ -82,10 +82,27 @@ def test_migrations_go_down_and_up_again(target: str) -> None:
         store.create_campaign("water", {}, seed=1)
 
 
+def test_an_older_schema_is_brought_up_to_date_when_a_campaign_goes_on_and_none_is_made(target: str) -> None:
+    Store.open(target, create=True).close()
+    engine = engine_of(address_of(target))
+    with writing(engine) as connection:
+        command.downgrade(migration_config(connection), "0001")
+    with pytest.raises(StoreError, match="older schema 0001"):
+        Store.open(target)
+    Store.open(target, upgrade=True).close()
+    Store.open(target).close()
+    with writing(engine) as connection:
+        command.downgrade(migration_config(connection), "base")
+    with pytest.raises(StoreError, match="is empty; start a campaign there"):
+        Store.open(target, upgrade=True)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    engine.dispose()
+
+
 def test_a_newer_schema_is_not_touched(target: str) -> None:
     _set_revision(target, "9999")
     for create in (True, False):
-        with pytest.raises(StoreError, match=r"written by a newer alflow .schema 9999; this one knows up to 0002"):
+        with pytest.raises(StoreError, match=r"written by a newer alflow .schema 9999; this one knows up to 0003"):
             Store.open(target, create=create)
 
 

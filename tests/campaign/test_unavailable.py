@@ -1,0 +1,185 @@
+"""The database goes away while a campaign runs: it waits, and goes on or pauses; nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from alflow.campaign.events import Event
+from alflow.campaign.launch import resume_campaign, run_campaign
+from alflow.campaign.runner import Runner
+from alflow.campaign.state import State
+from alflow.cli import main
+from alflow.errors import CampaignPaused
+from alflow.store import Store
+from tests.postgresql import Server, emptied
+
+from .test_journal import CutAfter, PowerCut
+from .toys import broken_promises, check_promises, labels, rows, toy
+
+
+class At:
+    """An observer that does something after some events."""
+
+    def __init__(self, events: int, act: Callable[[], None]) -> None:
+        self.left, self.act = events, act
+
+    def seen(self, state: State, event: Event | None) -> None:
+        if event is not None:
+            self.left -= 1
+            if self.left == 0:
+                self.act()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Database of a campaign that nobody disturbed."""
+    config = toy(tmp_path_factory.mktemp("whole"))
+    run_campaign(config)
+    return Path(config.database)
+
+
+@pytest.fixture
+def server(postgres_server: Server, postgres: str) -> Iterator[Server]:
+    """A server with an empty database; it runs again after the test."""
+    emptied(postgres)
+    yield postgres_server
+    postgres_server.start()
+
+
+def test_a_campaign_goes_on_when_its_server_comes_back(
+    whole: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    back = threading.Timer(5.0, server.start)
+
+    def take_away() -> None:
+        server.stop_at_once()
+        back.start()
+
+    ended = run_campaign(toy(tmp_path, database=server.uri), observers=[At(14, take_away)])
+    back.join()
+    assert ended.state.phase == "finished"
+    assert broken_promises(server.uri) == {}
+    with Store.open(server.uri, read_only=True) as store:
+        found = sorted(label.key for label in store.labels())
+    assert found == [row[:2] for row in labels(whole)]
+
+
+def test_a_campaign_whose_server_stays_away_pauses_and_is_resumed(
+    whole: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("alflow.campaign.launch.PATIENCE_S", 1.0)
+    began: list[float] = []
+
+    def take_away() -> None:
+        server.stop_at_once()
+        began.append(time.monotonic())
+
+    with pytest.raises(CampaignPaused, match=r"It stayed so for 1 s, and 'toy' pauses.*: alflow resume postgresql://"):
+        run_campaign(toy(tmp_path, database=server.uri), observers=[At(14, take_away)])
+    assert time.monotonic() - began[0] < 10.0
+    server.start()
+    assert broken_promises(server.uri) == {}
+    assert resume_campaign(server.uri).state.phase == "finished"
+    assert broken_promises(server.uri) == {}
+    with Store.open(server.uri, read_only=True) as store:
+        assert sorted(label.key for label in store.labels()) == [row[:2] for row in labels(whole)]
+
+
+@contextmanager
+def locked(database: str) -> Iterator[None]:
+    """Hold the write lock of a file, as a program of the user's might."""
+    with closing(sqlite3.connect(database, timeout=30, isolation_level=None, check_same_thread=False)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        yield
+        foreign.execute("ROLLBACK")
+
+
+def test_a_foreign_writer_is_waited_for(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alflow.store.opening._BUSY_TIMEOUT_S", 0.05)
+    config = toy(tmp_path)
+    held = threading.Event()
+
+    def hold() -> None:
+        with locked(config.database):
+            held.set()
+            time.sleep(1.5)
+
+    foreign = threading.Thread(target=hold)
+
+    def lock() -> None:
+        foreign.start()
+        held.wait()
+
+    assert run_campaign(config, observers=[At(9, lock)]).state.phase == "finished"
+    foreign.join()
+    check_promises(config.database)
+    assert labels(config.database) == labels(whole)
+
+
+def test_a_foreign_writer_that_never_ends_pauses_the_campaign_with_exit_code_75(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("alflow.store.opening._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("alflow.campaign.launch.PATIENCE_S", 0.5)
+    config = toy(tmp_path)
+    with pytest.raises(PowerCut):
+        run_campaign(config, observers=[CutAfter(6)])
+    run = Runner.run
+
+    def run_locked(runner: Runner) -> State:
+        with locked(config.database):
+            return run(runner)
+
+    monkeypatch.setattr(Runner, "run", run_locked)
+    monkeypatch.setattr(sys, "argv", ["alflow", "resume", config.database])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 75
+    assert f"As soon as the database can be used again: alflow resume {config.database} toy" in capsys.readouterr().err
+    monkeypatch.setattr(Runner, "run", run)
+    assert resume_campaign(config.database).state.phase == "finished"
+    check_promises(config.database)
+
+
+@contextmanager
+def disk_of(pages: int) -> Iterator[None]:
+    """No SQLite file grows beyond so many pages."""
+
+    def limit(connection: Any, record: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    event.listen(Engine, "connect", limit)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", limit)
+
+
+def test_a_full_disk_pauses_the_campaign_and_damages_nothing(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alflow.campaign.launch.PATIENCE_S", 0.3)
+    config = toy(tmp_path)
+    with pytest.raises(PowerCut):
+        run_campaign(config, observers=[CutAfter(9)])
+    for more in (1, 3, 6):
+        pages = rows(config.database, "PRAGMA page_count")[0][0]
+        with disk_of(pages + more), pytest.raises(CampaignPaused, match="the disk is full"):
+            resume_campaign(config.database)
+        assert broken_promises(config.database) == {}
+        assert rows(config.database, "SELECT holder FROM campaigns") == [(None,)]
+    assert resume_campaign(config.database).state.phase == "finished"
+    check_promises(config.database)
+    assert labels(config.database) == labels(whole)
