@@ -164,6 +164,7 @@ class LocalWorkers:
         """Bring back the workers that nobody else would, and the scheduler."""
         if self._cluster.scheduler is None or self._cluster.scheduler.status.name != "running":
             log.warning("Dask's scheduler is gone; scheduler and workers are started again")
+            self._client.sync(_abandon, self._cluster)
             self._stop()
             self._start()
         living = {seat.name for seat in self.seats}
@@ -208,7 +209,7 @@ class LocalWorkers:
 
     def _stop(self) -> None:
         self._client.close(timeout=5)
-        self._cluster.close(timeout=10)
+        self._cluster.close(timeout=30)
 
     def _restore(self) -> None:
         """Put back Dask's settings."""
@@ -259,6 +260,13 @@ def _put_back(before: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+async def _abandon(cluster: Any) -> None:
+    """End workers that have no scheduler to say good-bye to."""
+    cluster.worker_spec.clear()
+    cluster.shutdown_scheduler = False  # it would be asked, for half a minute
+    await asyncio.gather(*(nanny.close(timeout=1) for nanny in cluster.workers.values()))
 
 
 async def _respawn(cluster: Any, late: set[str], hung: set[str]) -> set[str]:
