@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from alflow.campaign.config import CampaignConfig, available_cores, comparable, 
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
-from alflow.campaign.executors.dask import DaskExecutor, LocalWorkers
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers
 from alflow.campaign.interrupts import interruptible
-from alflow.campaign.pools import check_resources, pool_table, pools_of
+from alflow.campaign.pools import check_resources, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import Site, structure_from_json, structure_to_json, working_folder
@@ -175,6 +176,7 @@ def _drive(
     lease = store.acquire(record.id, Holder.current())
     workers: Executor | None = None
     state: State | None = None
+    why = "the orchestrator ended without finishing"
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
@@ -184,10 +186,13 @@ def _drive(
         runner = Runner(store, lease, site, workers, observers)
         with interruptible(runner.request_stop):
             state = runner.run()
+    except CampaignError as error:
+        why = str(error)
+        raise
     finally:
         if workers is not None:
             workers.close()
-        _release(store, lease, state)
+        _release(store, lease, state, why)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
@@ -212,9 +217,9 @@ def _folder(record: CampaignRecord, config: CampaignConfig) -> Path:
     return Path(begun_in) if begun_in else working_folder(config.database, config.name)
 
 
-def _release(store: Store, lease: Lease, state: State | None) -> None:
+def _release(store: Store, lease: Lease, state: State | None, why: str) -> None:
     if state is None:
-        store.release(lease, "stopped", "the orchestrator ended without finishing")
+        store.release(lease, "stopped", why)
     elif state.phase == "finished":
         store.release(lease, "finished", state.reason)
     elif state.phase == "failed":
@@ -226,6 +231,8 @@ def _release(store: Store, lease: Lease, state: State | None) -> None:
 def _workers(config: CampaignConfig, folder: Path) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
+    if config.cluster != "local":
+        return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder))
     pools = pools_of(config)
     log.info("%s", pool_table(pools, config.cores or available_cores()))
     return DaskExecutor(LocalWorkers(pools, config.dashboard_address))

@@ -103,6 +103,7 @@ class LocalWorkers:
         self._pools = tuple(pools)
         self._pool_of = {f"{pool.name}-{number}": pool for pool in pools for number in range(pool.workers)}
         self._dashboard_address, self._heal_after_s = dashboard_address, heal_after_s
+        self.session = 0
         self._missing: dict[str, float] = {}
         # Dask reads the level of its log when it is imported, long before: a worker slow to end is no user's concern.
         self._log_level = logging.getLogger("distributed").level
@@ -184,6 +185,7 @@ class LocalWorkers:
 
     def _start(self) -> None:
         self._missing = {}
+        self.session += 1
         spawning = asyncio.Lock()
         self._cluster = SpecCluster(
             workers={name: _nanny(pool, spawning) for name, pool in self._pool_of.items()},
