@@ -123,6 +123,8 @@ def summary_table(summary: Summary) -> Table:
         table.add_row("failures", ", ".join(f"{n} {kind}" for kind, n in sorted(summary.failures.items())))
     for job in summary.given_up:
         table.add_row("given up", Text(f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}"))
+    if summary.drained:
+        table.add_row("no labels on", Text(f"{', '.join(summary.drained)}: label after label crashed there"))
     table.add_row("generation", str(summary.generation))
     mae = summary.metrics.get("audit_force_mae_ev_ang")
     if mae is not None:

@@ -57,6 +57,7 @@ class Summary:
         time: Where the cores' time went.
         excursions: For each flagged frame how far it lay outside of what its committee was trained on, in units of the
             range; 0 inside.
+        drained: Machines that get no more labels because they crashed them, since the campaign was last taken up.
         learning_curve: (labels learnt from, generation, metrics) of every accepted committee.
     """
 
@@ -70,12 +71,14 @@ class Summary:
     walker_steps: tuple[int, ...]
     time: TimeSplit
     excursions: tuple[float, ...]
+    drained: tuple[str, ...]
     learning_curve: tuple[tuple[int, int, Mapping[str, float]], ...]
 
 
 def summarize(store: Store, campaign: CampaignRecord) -> Summary:
     """Count what the database knows of a campaign."""
     executions = list(store.executions(campaign.id))
+    events = list(store.events(campaign.id))
     active = store.active_committee(campaign.id)
     failures: dict[str, int] = {}
     for row in executions:
@@ -96,10 +99,17 @@ def summarize(store: Store, campaign: CampaignRecord) -> Summary:
         sha256=active.sha256 if active else None,
         metrics=active.metrics if active else {},
         walker_steps=tuple(w.step for w in store.walkers(campaign.id)),
-        time=split_time(executions, list(store.events(campaign.id))),
+        time=split_time(executions, events),
         excursions=tuple(f.extrapolation for f in flagged if f.extrapolation is not None),
+        drained=drained_machines(events),
         learning_curve=tuple(curve),
     )
+
+
+def drained_machines(events: Sequence[EventRecord]) -> tuple[str, ...]:
+    """Machines that are given no labels now: a new orchestrator tries all of them again."""
+    told = [event for event in events if event.kind in ("workers_changed", "campaign_started", "campaign_resumed")]
+    return tuple(told[-1].payload.get("drained", ())) if told else ()
 
 
 def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventRecord]) -> TimeSplit:

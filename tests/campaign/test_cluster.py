@@ -10,27 +10,41 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from alflow.campaign import elsewhere
+from alflow.campaign.breaker import CRASH_LIMIT
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
 from alflow.campaign.events import Event
+from alflow.campaign.executors import Completion
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
 from alflow.campaign.launch import run_campaign
+from alflow.campaign.pool_config import ExternalCluster
+from alflow.campaign.results import failure_of
 from alflow.campaign.state import State
 from alflow.campaign.tasks import LabelTask, ScoreTask, WeightFile
-from alflow.domain import Evaluation, Structure
+from alflow.domain import Evaluation, Reference, Structure
 from alflow.domain.identity import digest_of_bytes
 from alflow.errors import CampaignError, ConfigError
-from alflow.reference import LabelRequest, LabelResult, LennardJones
+from alflow.exploration import rattle
+from alflow.reference import LabelRequest, LabelResult, LennardJones, MorseMolecule
+from tests.faults.references import BadMachine
 
+from .references import WATER
 from .toys import check_promises, rows, toy
 
+ROOT = Path(__file__).parents[2]
 DIMER = Structure.of("ArAr", [[0, 0, 0], [3.5, 0, 0]])
+
+
+def rattled(number: int) -> Structure:
+    return rattle(WATER, 1, seed=number, temperature=300.0)[0]
 
 
 @dataclass
@@ -39,6 +53,8 @@ class Cluster:
 
     folder: Path
     hidden: Path | None = None
+    security: dict[str, str] | None = None
+    paths: str = str(ROOT)
     port: int = 0
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -48,6 +64,7 @@ class Cluster:
 
     def start(self, *resources: str) -> None:
         self.scheduler_file.unlink(missing_ok=True)
+        self.folder.mkdir(exist_ok=True)
         scheduler = ("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-jupyter")
         self.run(*scheduler, "--scheduler-file", str(self.scheduler_file))
         ends = time.monotonic() + 60
@@ -58,24 +75,37 @@ class Cluster:
         for number, resource in enumerate(resources):
             self.add(f"w{number}", resource)
 
-    def add(self, name: str, resource: str = "") -> subprocess.Popen[bytes]:
+    @property
+    def address(self) -> str:
+        return f"{'tls' if self.security else 'tcp'}://127.0.0.1:{self.port}"
+
+    def add(self, name: str, resource: str = "", host: str = "") -> subprocess.Popen[bytes]:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         given = ("--resources", resource) if resource else ()
-        worker = ("worker", f"tcp://127.0.0.1:{self.port}", "--nthreads", "1", "--no-nanny", "--no-dashboard")
-        return self.run(
-            *worker, "--name", name, "--host", "127.0.0.1", "--local-directory", str(home), *given, home=home
-        )
+        worker = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        where = ("--name", name, "--host", "127.0.0.1", "--local-directory", str(home))
+        seen = []
+        if self.hidden is not None:
+            seen.append(f'mount -t tmpfs none "{self.hidden}"')
+        if host:
+            seen.append(f"hostname {host}")
+        return self.run(*worker, *where, *given, home=home, seen=seen)
 
-    def run(self, kind: str, *arguments: str, home: Path | None = None) -> subprocess.Popen[bytes]:
+    def run(
+        self, kind: str, *arguments: str, home: Path | None = None, seen: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.dask_{kind}", *arguments]
-        if home is not None and self.hidden is not None:
-            hide = f'mount -t tmpfs none "{self.hidden}" && exec "$@"'
-            command = ["unshare", "-rm", "sh", "-c", hide, "sh", *command]
+        if self.security:
+            flags = {"--tls-ca-file": "ca", "--tls-cert": "cert", "--tls-key": "key"}
+            command += [word for flag, name in flags.items() for word in (flag, self.security[name])]
+        if seen:
+            command = ["unshare", "-rmu", "sh", "-c", " && ".join([*seen, 'exec "$@"']), "sh", *command]
         elsewhere = home or self.folder
-        environment = os.environ | {"TMPDIR": str(elsewhere), "HOME": str(elsewhere), "OMP_NUM_THREADS": "1"}
+        paths = os.pathsep.join([self.paths, os.environ.get("PYTHONPATH", "")])
+        own = {"TMPDIR": str(elsewhere), "HOME": str(elsewhere), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
         with (self.folder / "output.txt").open("a") as output:
-            process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=output, stderr=output)
+            process = subprocess.Popen(command, cwd=elsewhere, env=os.environ | own, stdout=output, stderr=output)
         self.processes.append(process)
         return process
 
@@ -88,9 +118,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, *resources: str, hidden: Path | None = None) -> Iterator[Cluster]:
-    folder.mkdir()
-    made = Cluster(folder, hidden)
+def cluster(
+    folder: Path, *resources: str, hidden: Path | None = None, security: dict[str, str] | None = None
+) -> Iterator[Cluster]:
+    made = Cluster(folder, hidden, security)
     try:
         made.start(*resources)
         yield made
@@ -98,16 +129,31 @@ def cluster(folder: Path, *resources: str, hidden: Path | None = None) -> Iterat
         made.kill()
 
 
+def certificates(folder: Path) -> dict[str, str]:
+    """A certificate that is its own authority, for one day."""
+    paths = {"ca": str(folder / "cert.pem"), "cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=alflow"]
+    subprocess.run([*command, "-keyout", paths["key"], "-out", paths["cert"]], check=True, capture_output=True)
+    return paths
+
+
+def wait_for(what: Callable[[], bool], tend: Callable[[], object], at_most_s: float = 60.0) -> None:
+    ends = time.monotonic() + at_most_s
+    while not what():
+        assert time.monotonic() < ends, "it did not come about"
+        tend()
+
+
 def can_hide(folder: Path) -> bool:
-    """Whether a process may be given a view of the files in which a folder is empty."""
+    """Whether a process may be given a view of the machine in which a folder is empty."""
     if shutil.which("unshare") is None:
         return False
     command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def on(made: Cluster, folder: Path, **changes: object) -> CampaignConfig:
-    where = {"scheduler_file": str(made.scheduler_file), "wait_s": 60}
+def on(made: Cluster, folder: Path, wait_s: float = 60.0, **changes: object) -> CampaignConfig:
+    where = {"scheduler_file": str(made.scheduler_file), "wait_s": wait_s}
     return toy(folder, executor="dask", cluster=where, **changes)
 
 
@@ -132,6 +178,7 @@ class Strike:
             self.revival.start()
 
 
+@pytest.mark.slow
 def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_folder_with_workers(tmp_path: Path) -> None:
     """One campaign for both promises: starting processes that import torch is what takes the time here."""
     home = tmp_path / "orchestrator"
@@ -151,7 +198,7 @@ def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_fold
     assert lost == [("SCHEDULER_LOST",)]
     changes = [json.loads(row[0]) for row in rows(home / "toy.db", "SELECT payload_json FROM events ORDER BY seq")]
     assert changes[0]["pools"] == {"explore+train": 1, "label": 1}
-    assert [c["slots"] for c in changes if c["kind"] == "workers_changed"][0] == 0
+    assert next(c["slots"] for c in changes if c["kind"] == "workers_changed") == 0
     if hidden is not None:
         foreign = tmp_path / "cluster" / "w1" / f"alflow-{os.getuid()}" / "weights"
         assert list(foreign.glob("*.safetensors")), "the committee never travelled"
@@ -159,16 +206,69 @@ def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_fold
 
 
 def test_a_cluster_without_workers_for_every_kind_is_refused_with_what_to_start(tmp_path: Path) -> None:
-    with (
-        cluster(tmp_path / "cluster") as made,
-        pytest.raises(ConfigError, match=r"takes label, explore, train.*dask worker"),
-    ):
-        run_campaign(
-            on(made, tmp_path).model_copy(
-                update={"cluster": on(made, tmp_path).cluster.model_copy(update={"wait_s": 1})}
-            )
-        )
+    refusal = pytest.raises(ConfigError, match=r"takes label, explore, train.*dask worker")
+    with cluster(tmp_path / "cluster") as made, refusal:
+        run_campaign(on(made, tmp_path, wait_s=1.0))
     assert rows(tmp_path / "toy.db", "SELECT count(*) FROM events") == [(0,)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+def test_workers_join_and_leave_behind_tls_and_a_machine_that_crashes_labels_is_drained(tmp_path: Path) -> None:
+    if not can_hide(tmp_path):
+        pytest.skip("a worker cannot be given another host name here")
+    reference = BadMachine("badnode", MorseMolecule.around(WATER))
+    with cluster(tmp_path / "cluster", security=certificates(tmp_path)) as made:
+        good = made.add("good")
+        config = ExternalCluster.model_validate({"address": made.address, "security": made.security, "wait_s": 60})
+        executor = DaskExecutor(ClusterWorkers(config, lambda kind: 1, tmp_path / "toy.alflow"))
+        ended: list[Completion] = []
+
+        def label(name: str, reference: Reference) -> None:
+            request = LabelRequest(reference, rattled(len(name)), name, tmp_path / "toy.alflow" / "spool")
+            executor.submit(LabelTask(name, request))
+
+        def collect() -> None:
+            completion = executor.wait(0.1)
+            ended.extend([completion] if completion is not None else [])
+
+        try:
+            assert executor.pools == {"shared": 1}
+            label("label-first", reference)
+            wait_for(lambda: len(ended) == 1, collect)
+            made.add("bad", host="badnode")
+            wait_for(lambda: executor.pools == {"shared": 2}, lambda: executor.wait(0.1))
+            for number in range(20, 40):
+                label(f"label-{'a' * number}", reference)
+            wait_for(lambda: len(ended) == 21, collect)
+            crashed = [c.answer for c in ended if c.answer and (why := failure_of(c.answer)) and why.kind == "CRASH"]
+            assert {answer.host for answer in crashed} == {"badnode"}
+            assert CRASH_LIMIT <= len(crashed) < 20
+            assert (executor.drained, executor.pools) == (("badnode",), {"explore+train": 1, "shared": 1})
+
+            label("label-slow", replace(reference, inner=replace(reference.inner, delay_s=60.0)))
+            wait_for(lambda: bool(executor._sent), collect)
+            good.kill()
+            wait_for(lambda: len(ended) == 22, collect)
+            assert (ended[-1].lost is not None, ended[-1].cause) == (True, "WORKER_LOST")
+            assert executor.pools == {"explore+train": 1}
+        finally:
+            executor.close()
+
+
+def test_a_worker_without_our_packages_is_refused_by_name(tmp_path: Path) -> None:
+    """The question is sent by value: it must be understood where alflow cannot be imported."""
+    for name in ("alflow", "torch"):
+        package = tmp_path / "broken" / name / "__init__.py"
+        package.parent.mkdir(parents=True)
+        package.write_text(f"raise ImportError('no {name} for you')\n")
+    made = Cluster(tmp_path / "cluster", paths=str(tmp_path / "broken"))
+    try:
+        made.start("")
+        with pytest.raises(ConfigError, match=r"alflow not importable \(ImportError: no alflow for you\) instead of"):
+            run_campaign(on(made, tmp_path))
+    finally:
+        made.kill()
 
 
 def test_a_machine_without_the_weights_asks_for_them_and_keeps_them(
@@ -185,8 +285,6 @@ def test_a_machine_without_the_weights_asks_for_them_and_keeps_them(
     assert wanted == Wanted(there.sha256)
     luggage = pack(task, wanted, "m")
     assert luggage == Luggage("m", {there.sha256: b"weights"})
-    from alflow.campaign import elsewhere
-
     monkeypatch.setattr(elsewhere, "run_task", lambda task, threads: task)
     assert isinstance(run_elsewhere(hidden, 1, luggage), Delivery)
     found = run_elsewhere(hidden, 1, Luggage("m"))
@@ -237,11 +335,12 @@ def test_a_cluster_that_is_not_safe_to_reach_is_refused(
         toy(tmp_path, executor="dask", cluster=cluster_keys)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_come_back_pauses_the_campaign_and_says_how_to_go_on(tmp_path: Path) -> None:
     resources = ("",)
     with cluster(tmp_path / "cluster", *resources) as made:
         config = on(made, tmp_path, delay_s=0.5)
-        config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"wait_s": 8})})
+        config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"wait_s": 2.0})})
 
         class Kill(Strike):
             def seen(self, state: State, event: Event | None) -> None:
@@ -249,7 +348,7 @@ def test_a_scheduler_that_does_not_come_back_pauses_the_campaign_and_says_how_to
                     self.killed_at = time.monotonic()
                     self.made.kill()
 
-        with pytest.raises(CampaignError, match="could not be reached for .* resume the campaign"):
+        with pytest.raises(CampaignError, match=r"could not be reached for .* resume the campaign"):
             run_campaign(config, observers=[Kill(made, resources)])
     ((state, reason),) = rows(tmp_path / "toy.db", "SELECT state, reason FROM campaigns")
     assert state == "stopped"

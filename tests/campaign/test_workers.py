@@ -107,7 +107,7 @@ def test_a_scheduler_that_is_gone_is_started_again_and_the_campaign_can_go_on(
 def test_a_machine_that_crashes_labels_is_drained_only_if_another_makes_them() -> None:
     alone = HostBreaker()
     assert not any(alone.record("a", True) for _ in range(10))
-    assert alone.record("b", False), "now it is known to be the machine"
+    assert alone.record("b", False) == {"a"}, "now it is known to be the machine"
     assert alone.drained == {"a"}
     recovers = HostBreaker()
     history = [("a", True), ("b", False), ("a", True), ("a", False), ("a", True), ("b", False), ("a", True)]

@@ -161,11 +161,12 @@ class DaskExecutor:
             return
         failure = failure_of(completion.answer)
         crashed = failure is not None and failure.kind is FailureKind.CRASH
-        if self._breaker.record(sent.seat.host, crashed):
+        for host in self._breaker.record(sent.seat.host, crashed):
             log.warning(
-                "%s gets no more labels: the last %d there crashed while other machines made theirs. The last said: %s",
-                sent.seat.host, self._breaker.limit, failure.message if failure else "",
-            )  # fmt: skip
+                "%s gets no more labels: the last %d there crashed while other machines made theirs",
+                host,
+                self._breaker.limit,
+            )
 
     def _completion(self, future: Future[Any], sent: _Sent) -> Completion | Again:
         name, worker = sent.task.name, sent.seat.address
