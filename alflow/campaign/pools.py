@@ -129,7 +129,7 @@ def has_room(pools: Mapping[str, int], running: Iterable[str], task: str) -> boo
 def threads_for(config: CampaignConfig, task: str) -> int:
     """Threads of a task: those of its pool, or those of a label where all share one."""
     kind = kind_of(task)
-    if config.pools is None or kind == "label":
+    if config.pools is None or kind == "label" or config.executor == "inline":
         return config.reference.threads
     return (config.pools.explore if kind == "explore" else config.pools.train).threads or 1
 

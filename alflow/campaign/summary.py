@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from alflow.store import CampaignRecord, EventRecord, ExecutionRecord, JobRecord, Store
 
-__all__ = ["Summary", "TimeSplit", "split_time", "summarize"]
+__all__ = ["Summary", "TimeSplit", "drained_machines", "split_time", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventReco
 
     Args:
         executions: Every attempt at every task.
-        events: The journal: it tells when an orchestrator was at work, and with how many slots.
+        events: The journal: it tells when an orchestrator was at work, and with how many workers at what time.
     """
     first = [row.ended_at for row in executions if row.kind == "label" and row.status == "done" and row.ended_at]
     if not first:
@@ -125,9 +126,11 @@ def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventReco
     begin, end = min(first), max(event.recorded_at for event in events)
     elapsed = available = cpu = 0.0
     for session in _sessions(events):
-        span = _overlap(session[0].recorded_at, session[-1].recorded_at, begin, end)
-        elapsed += span
-        available += span * session[0].payload["slots"]
+        counted = [event for event in session if "slots" in event.payload]
+        for start, stop in pairwise([*counted, session[-1]]):
+            span = _overlap(start.recorded_at, stop.recorded_at, begin, end)
+            elapsed += span
+            available += span * start.payload["slots"]
     busy: dict[str, float] = {}
     for row in executions:
         if row.ended_at is None or row.status == "lost":

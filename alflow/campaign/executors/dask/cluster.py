@@ -271,7 +271,10 @@ class ClusterWorkers:
         """
         assert self._client is not None
         try:
-            answers = self._client.run(census.introduce, census.PACKAGES, workers=addresses, on_error="return")
+            answers = self._client.sync(
+                self._client._run, census.introduce, census.PACKAGES,
+                workers=addresses, on_error="return", callback_timeout=ANSWER_WITHIN_S,
+            )  # fmt: skip
         except Unreachable:
             return
         for address, told in answers.items():
