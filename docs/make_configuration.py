@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alflow.campaign.config import CampaignConfig
+from alflow.campaign.pool_config import ExternalCluster, PoolConfig, PoolsConfig, SecurityConfig
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.reference import toy
 from alflow.reference.config import (
@@ -39,6 +40,7 @@ UNITS: Final = {
     "_ang": "Å",
     "_ev": "eV",
     "_fs": "fs",
+    "_gib": "GiB",
     "_ha": "Ha",
     "_mb": "MB",
     "_ps": "ps",
@@ -69,6 +71,10 @@ SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("`reference:` with `engine: morse`", MorseConfig, toy.Morse),
     ("`reference:` with `engine: mueller-brown`", MuellerBrownConfig, toy.MuellerBrown),
     ("`reference:` with `engine: lennard-jones`", LennardJonesConfig, toy.LennardJones),
+    ("`pools:`", PoolsConfig, None),
+    ("`pools:` with `label:`, `explore:` or `train:`", PoolConfig, None),
+    ("`cluster:`", ExternalCluster, None),
+    ("`cluster:` with `security:`", SecurityConfig, None),
     ("`model:`", ModelConfig, None),
     ("`training:`", TrainingConfig, None),
 )
@@ -106,7 +112,8 @@ def default(field: FieldInfo) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """Limits of a number, or the words that may be chosen."""
-    words = re.findall(r"'([^']+)'", str(field.annotation)) if "Literal" in str(field.annotation) else []
+    choices = re.findall(r"Literal\[([^\]]*)\]", str(field.annotation))
+    words = [word for choice in choices for word in re.findall(r"'([^']+)'", choice)]
     if words:
         return " or ".join(f"`{word}`" for word in words)
     signs = ((Gt, "gt", ">"), (Ge, "ge", "≥"), (Lt, "lt", "<"), (Le, "le", "≤"))

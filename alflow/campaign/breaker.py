@@ -24,9 +24,7 @@ class HostBreaker:
     Examples:
         >>> breaker = HostBreaker()
         >>> [breaker.record(host, crashed) for host, crashed in [("a", 1), ("a", 1), ("b", 0), ("a", 1)]]
-        [False, False, False, True]
-        >>> breaker.drained
-        {'a'}
+        [set(), set(), set(), {'a'}]
     """
 
     limit: int = CRASH_LIMIT
@@ -34,7 +32,7 @@ class HostBreaker:
     _crashes: dict[str, int] = field(default_factory=dict)
     _others_fine: set[str] = field(default_factory=set)
 
-    def record(self, host: str, crashed: bool) -> bool:
+    def record(self, host: str, crashed: bool) -> set[str]:
         """Take note of how a label ended, whatever else became of it.
 
         Args:
@@ -42,7 +40,7 @@ class HostBreaker:
             crashed: Whether its process died; any other end counts as one that went well.
 
         Returns:
-            Whether a machine is drained that was not before.
+            Machines that are drained from now on; it may be another's success that tells.
         """
         if crashed:
             self._crashes[host] = self._crashes.get(host, 0) + 1
@@ -54,4 +52,4 @@ class HostBreaker:
             other for other, count in self._crashes.items() if count >= self.limit and other in self._others_fine
         } - self.drained
         self.drained |= bad
-        return bool(bad)
+        return bad

@@ -125,6 +125,8 @@ def summary_table(summary: Summary) -> Table:
         asked = " (asked for again)" if job.retry_requested else ""
         told = f"frame {job.frame_id}: {job.failure_kind}: {job.failure_message}{asked}"
         table.add_row("given up", Text(told))
+    if summary.drained:
+        table.add_row("no labels on", Text(f"{', '.join(summary.drained)}: label after label crashed there"))
     table.add_row("generation", str(summary.generation))
     mae = summary.metrics.get("audit_force_mae_ev_ang")
     if mae is not None:

@@ -6,6 +6,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from alflow.campaign.config import CampaignConfig, available_cores, comparable, 
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
-from alflow.campaign.executors.dask import DaskExecutor, LocalWorkers
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers
 from alflow.campaign.interrupts import interruptible
-from alflow.campaign.pools import check_resources, pool_table, pools_of
+from alflow.campaign.pools import check_resources, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import PATIENCE_S, Site, folder_of, structure_from_json, structure_to_json, working_folder
@@ -178,6 +179,7 @@ def _drive(
     workers: Executor | None = None
     state: State | None = None
     away: Unavailable | None = None
+    why = "the orchestrator ended without finishing"
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
@@ -190,10 +192,13 @@ def _drive(
     except Unavailable as error:
         away = error
         raise CampaignPaused(_how_to_go_on(site, error)) from None
+    except CampaignError as error:
+        why = str(error)
+        raise
     finally:
         if workers is not None:
             workers.close()
-        _release(store, lease, state, away)
+        _release(store, lease, state, away, why)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
@@ -222,14 +227,14 @@ def _how_to_go_on(site: Site, away: Unavailable) -> str:
     )
 
 
-def _release(store: Store, lease: Lease, state: State | None, away: Unavailable | None) -> None:
+def _release(store: Store, lease: Lease, state: State | None, away: Unavailable | None, why: str) -> None:
     if away is not None:
         try:
             store.release(lease, "stopped", str(away))
         except StoreError as error:
             log.info("The campaign could not be given back (%s); whoever resumes it takes it over.", error)
     elif state is None:
-        store.release(lease, "stopped", "the orchestrator ended without finishing")
+        store.release(lease, "stopped", why)
     elif state.phase == "finished":
         store.release(lease, "finished", state.reason)
     elif state.phase == "failed":
@@ -241,6 +246,8 @@ def _release(store: Store, lease: Lease, state: State | None, away: Unavailable 
 def _workers(config: CampaignConfig, folder: Path) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
+    if config.cluster != "local":
+        return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder))
     pools = pools_of(config)
     log.info("%s", pool_table(pools, config.cores or available_cores()))
     return DaskExecutor(LocalWorkers(pools, config.dashboard_address))

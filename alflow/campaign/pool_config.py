@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from alflow.domain.config import ClosedModel
 
@@ -100,7 +100,14 @@ class ExternalCluster(ClosedModel):
         return self
 
 
-ClusterConfig = Literal["local"] | ExternalCluster
+def _whose(value: object) -> str:
+    """Which of the two is meant, so that a mistake is told of that one alone."""
+    return "local" if isinstance(value, str) else "external"
+
+
+ClusterConfig = Annotated[
+    Annotated[Literal["local"], Tag("local")] | Annotated[ExternalCluster, Tag("external")], Discriminator(_whose)
+]
 
 
 def is_loopback(address: str) -> bool:

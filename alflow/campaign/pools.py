@@ -139,7 +139,7 @@ def _seats(pools: tuple[tuple[str, int], ...]) -> tuple[tuple[frozenset[Kind], i
 def threads_for(config: CampaignConfig, task: str) -> int:
     """Threads of a task: those of its pool, or those of a label where all share one."""
     kind = kind_of(task)
-    if config.pools is None or kind == "label":
+    if config.pools is None or kind == "label" or config.executor == "inline":
         return config.reference.threads
     return (config.pools.explore if kind == "explore" else config.pools.train).threads or 1
 

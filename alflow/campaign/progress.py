@@ -22,6 +22,7 @@ from alflow.campaign.events import (
     TaskBroken,
     TaskLost,
     TrainingDone,
+    WorkersChanged,
 )
 from alflow.campaign.state import State
 from alflow.units import FS_PER_PS
@@ -177,6 +178,9 @@ def _sentence(state: State, event: Event | None) -> str:
         return f"a label failed ({event.failure}): {event.message}"
     if isinstance(event, TaskLost):
         return f"task {event.task} was lost: {event.message}; it will run again"
+    if isinstance(event, WorkersChanged):
+        pools = ", ".join(f"{count} {name}" for name, count in event.pools.items())
+        return f"workers now: {pools or 'none; the campaign waits for some'}"
     if isinstance(event, CommitteeLost):
         return f"the active committee is lost ({event.message}); it is trained again from the labels"
     if isinstance(event, TaskBroken):

@@ -148,7 +148,7 @@ class Runner:
     def _look_at_workers(self) -> None:
         """Take note of workers that joined or left."""
         (slots, pools), drained = self._workers(), self._executor.drained
-        if pools != self._known.workers and not self._known.ended:
+        if pools != self._known.pools and not self._known.ended:
             self._record(Interpretation(WorkersChanged(slots, pools, drained)))
 
     def _go_on(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from alflow.store import CampaignRecord, EventRecord, ExecutionRecord, JobRecord, Store
 
-__all__ = ["Summary", "TimeSplit", "split_time", "summarize"]
+__all__ = ["Summary", "TimeSplit", "drained_machines", "split_time", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Summary:
         time: Where the cores' time went.
         excursions: For each flagged frame how far it lay outside of what its committee was trained on, in units of the
             range; 0 inside.
+        drained: Machines that get no more labels because they crashed them, since the campaign was last taken up.
         learning_curve: (labels learnt from, generation, metrics) of every accepted committee.
     """
 
@@ -71,12 +73,14 @@ class Summary:
     walker_steps: tuple[int, ...]
     time: TimeSplit
     excursions: tuple[float, ...]
+    drained: tuple[str, ...]
     learning_curve: tuple[tuple[int, int, Mapping[str, float]], ...]
 
 
 def summarize(store: Store, campaign: CampaignRecord) -> Summary:
     """Count what the database knows of a campaign."""
     executions = list(store.executions(campaign.id))
+    events = list(store.events(campaign.id))
     active = store.active_committee(campaign.id)
     failures: dict[str, int] = {}
     for row in executions:
@@ -97,10 +101,17 @@ def summarize(store: Store, campaign: CampaignRecord) -> Summary:
         sha256=active.sha256 if active else None,
         metrics=active.metrics if active else {},
         walker_steps=tuple(w.step for w in store.walkers(campaign.id)),
-        time=split_time(executions, list(store.events(campaign.id))),
+        time=split_time(executions, events),
         excursions=tuple(f.extrapolation for f in flagged if f.extrapolation is not None),
+        drained=drained_machines(events),
         learning_curve=tuple(curve),
     )
+
+
+def drained_machines(events: Sequence[EventRecord]) -> tuple[str, ...]:
+    """Machines that are given no labels now: a new orchestrator tries all of them again."""
+    told = [event for event in events if event.kind in ("workers_changed", "campaign_started", "campaign_resumed")]
+    return tuple(told[-1].payload.get("drained", ())) if told else ()
 
 
 def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventRecord]) -> TimeSplit:
@@ -108,7 +119,7 @@ def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventReco
 
     Args:
         executions: Every attempt at every task.
-        events: The journal: it tells when an orchestrator was at work, and with how many slots.
+        events: The journal: it tells when an orchestrator was at work, and with how many workers at what time.
     """
     first = [row.ended_at for row in executions if row.kind == "label" and row.status == "done" and row.ended_at]
     if not first:
@@ -116,9 +127,11 @@ def split_time(executions: Sequence[ExecutionRecord], events: Sequence[EventReco
     begin, end = min(first), max(event.recorded_at for event in events)
     elapsed = available = cpu = 0.0
     for session in _sessions(events):
-        span = _overlap(session[0].recorded_at, session[-1].recorded_at, begin, end)
-        elapsed += span
-        available += span * session[0].payload["slots"]
+        counted = [event for event in session if "slots" in event.payload]
+        for start, stop in pairwise([*counted, session[-1]]):
+            span = _overlap(start.recorded_at, stop.recorded_at, begin, end)
+            elapsed += span
+            available += span * start.payload["slots"]
     busy: dict[str, float] = {}
     for row in executions:
         if row.ended_at is None or row.status == "lost":

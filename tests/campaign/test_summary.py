@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alflow.campaign.summary import split_time
+from alflow.campaign.summary import drained_machines, split_time
 from alflow.store import EventRecord, ExecutionRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,3 +74,17 @@ def test_the_time_between_a_stop_and_a_resume_is_nobodys() -> None:
 
 def test_before_the_first_label_there_is_nothing_to_split() -> None:
     assert split_time([], [event(1, "campaign_started", 0)]).share("idle") == 0.0
+
+
+def test_workers_that_join_or_leave_change_what_could_have_been_used() -> None:
+    events = [
+        event(1, "campaign_started", 0),
+        EventRecord(1, 2, "label_done", {}, at(10)),
+        EventRecord(1, 3, "workers_changed", {"slots": 5, "drained": ["node7"]}, at(20)),
+        EventRecord(1, 4, "label_done", {}, at(40)),
+    ]
+    split = split_time([run("a", "label", 0, 10)], events)
+    assert split.elapsed_s == pytest.approx(30)
+    assert split.available_s == pytest.approx(10 * 2 + 20 * 5)
+    assert drained_machines(events) == ("node7",)
+    assert drained_machines([*events, event(5, "campaign_resumed", 50)]) == (), "a new orchestrator tries again"

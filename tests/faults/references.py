@@ -78,3 +78,25 @@ def _eat_memory() -> None:
         eaten.append(np.ones(20_000_000 // 8))
         time.sleep(0.02)
     time.sleep(600)
+
+
+@dataclass(frozen=True)
+class BadMachine:
+    """A surface whose process dies on one machine and is right on all others.
+
+    Attributes:
+        host: Name of the bad machine.
+        inner: What is right.
+    """
+
+    host: str
+    inner: MorseMolecule
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        if os.uname().nodename == self.host:
+            os.abort()
+        return self.inner.evaluate(structure)

@@ -4,7 +4,8 @@ The campaign never has more tasks in flight than there are workers, and each is 
 so Dask queues nothing, retries nothing and pre-empts nothing; a lost worker costs exactly the task it was running.
 """
 
+from alflow.campaign.executors.dask.cluster import ClusterWorkers
 from alflow.campaign.executors.dask.executor import DaskExecutor
 from alflow.campaign.executors.dask.local import LocalWorkers, local_executor
 
-__all__ = ["DaskExecutor", "LocalWorkers", "local_executor"]
+__all__ = ["ClusterWorkers", "DaskExecutor", "LocalWorkers", "local_executor"]

@@ -29,10 +29,11 @@ log = logging.getLogger("alflow")
 
 @dataclass(frozen=True)
 class _Sent:
-    """A task on its way: what, and where."""
+    """A task on its way: what, where, and under which connection."""
 
     task: Task
     seat: Seat
+    session: int
 
 
 class DaskExecutor:
@@ -47,6 +48,7 @@ class DaskExecutor:
         self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._waiting: deque[Task] = deque()
         self._sent: dict[str, tuple[_Sent, Future[Any]]] = {}
+        self._lost: deque[Completion] = deque()
         self._breaker = HostBreaker()
 
     @property
@@ -88,6 +90,9 @@ class DaskExecutor:
         self._workers.tend()
         self._give_up_what_left()
         self._hand_out()
+        if self._lost:
+            completions, self._lost = list(self._lost), deque()
+            return completions
         completions = []
         try:
             future = self._done.get(timeout=timeout_s)
@@ -144,13 +149,16 @@ class DaskExecutor:
 
     def _send(self, task: Task, seat: Seat, luggage: Any = None) -> None:
         future = self._workers.send(task, seat, luggage)
-        self._sent[str(future.key)] = (_Sent(task, seat), future)
+        self._sent[str(future.key)] = (_Sent(task, seat, self._workers.session), future)
         future.add_done_callback(self._done.put)
 
     def _give_up_what_left(self) -> None:
-        """A scheduler waits for ever for a worker that left while a task was sent to it."""
-        for sent, future in list(self._sent.values()):
-            if not future.done() and self._workers.gone(sent.seat):
+        """Another scheduler knows nothing of a task, and the same one waits for ever for a worker that has left."""
+        for key, (sent, future) in list(self._sent.items()):
+            if sent.session != self._workers.session:
+                del self._sent[key]
+                self._lost.append(_lost_with_scheduler(sent))
+            elif not future.done() and self._workers.gone(sent.seat):
                 future.cancel(reason="worker-left", msg=f"worker {sent.seat.name} left")
 
     def _judge(self, sent: _Sent, completion: Completion) -> None:
@@ -159,11 +167,12 @@ class DaskExecutor:
             return
         failure = failure_of(completion.answer)
         crashed = failure is not None and failure.kind is FailureKind.CRASH
-        if self._breaker.record(sent.seat.host, crashed):
+        for host in self._breaker.record(sent.seat.host, crashed):
             log.warning(
-                "%s gets no more labels: the last %d there crashed while other machines made theirs. The last said: %s",
-                sent.seat.host, self._breaker.limit, failure.message if failure else "",
-            )  # fmt: skip
+                "%s gets no more labels: the last %d there crashed while other machines made theirs",
+                host,
+                self._breaker.limit,
+            )
 
     def _completion(self, future: Future[Any], sent: _Sent) -> Completion | Again:
         name, worker = sent.task.name, sent.seat.address
@@ -174,8 +183,7 @@ class DaskExecutor:
             return Completion(name, lost=f"worker {worker} died", worker=worker)
         except FutureCancelledError as error:
             if error.reason == "scheduler-connection-lost":
-                why, cause = "the connection to Dask's scheduler was lost", FailureKind.SCHEDULER_LOST
-                return Completion(name, lost=why, worker=worker, cause=cause)
+                return _lost_with_scheduler(sent)
             return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
         except (NoValidWorkerError, NoWorkerError, CommClosedError, TimeoutError) as error:
             return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
@@ -186,6 +194,11 @@ class DaskExecutor:
         if isinstance(answer, Answer):
             return Completion(name, answer=answer, worker=f"{answer.host}:{answer.pid}")
         return answer
+
+
+def _lost_with_scheduler(sent: _Sent) -> Completion:
+    why = "the connection to Dask's scheduler was lost"
+    return Completion(sent.task.name, lost=why, worker=sent.seat.address, cause=FailureKind.SCHEDULER_LOST)
 
 
 def _without_labels(pool: str) -> str:

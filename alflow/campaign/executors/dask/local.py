@@ -103,6 +103,7 @@ class LocalWorkers:
         self._pools = tuple(pools)
         self._pool_of = {f"{pool.name}-{number}": pool for pool in pools for number in range(pool.workers)}
         self._dashboard_address, self._heal_after_s = dashboard_address, heal_after_s
+        self.session = 0
         self._missing: dict[str, float] = {}
         # Dask reads the level of its log when it is imported, long before: a worker slow to end is no user's concern.
         self._log_level = logging.getLogger("distributed").level
@@ -164,6 +165,7 @@ class LocalWorkers:
         """Bring back the workers that nobody else would, and the scheduler."""
         if self._cluster.scheduler is None or self._cluster.scheduler.status.name != "running":
             log.warning("Dask's scheduler is gone; scheduler and workers are started again")
+            self._client.sync(_abandon, self._cluster)
             self._stop()
             self._start()
         living = {seat.name for seat in self.seats}
@@ -183,6 +185,7 @@ class LocalWorkers:
 
     def _start(self) -> None:
         self._missing = {}
+        self.session += 1
         spawning = asyncio.Lock()
         self._cluster = SpecCluster(
             workers={name: _nanny(pool, spawning) for name, pool in self._pool_of.items()},
@@ -208,7 +211,7 @@ class LocalWorkers:
 
     def _stop(self) -> None:
         self._client.close(timeout=5)
-        self._cluster.close(timeout=10)
+        self._cluster.close(timeout=30)
 
     def _restore(self) -> None:
         """Put back Dask's settings."""
@@ -259,6 +262,13 @@ def _put_back(before: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+async def _abandon(cluster: Any) -> None:
+    """End workers that have no scheduler to say good-bye to."""
+    cluster.worker_spec.clear()
+    cluster.shutdown_scheduler = False  # it would be asked, for half a minute
+    await asyncio.gather(*(nanny.close(timeout=1) for nanny in cluster.workers.values()))
 
 
 async def _respawn(cluster: Any, late: set[str], hung: set[str]) -> set[str]:

@@ -61,6 +61,11 @@ class Workers(Protocol):
         """How many there are, or will be again in a moment, by the name of their pool."""
         ...
 
+    @property
+    def session(self) -> int:
+        """Number of the connection to a scheduler; another one knows nothing of what was sent under this."""
+        ...
+
     def tend(self) -> None:
         """Look after them: bring back what is gone, find out what has joined.
 

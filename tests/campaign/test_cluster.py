@@ -1,0 +1,357 @@
+"""A Dask cluster that somebody else has started, with nothing in common but the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from alflow.campaign import elsewhere
+from alflow.campaign.breaker import CRASH_LIMIT
+from alflow.campaign.config import CampaignConfig
+from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
+from alflow.campaign.events import Event
+from alflow.campaign.executors import Completion
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
+from alflow.campaign.launch import run_campaign
+from alflow.campaign.pool_config import ExternalCluster
+from alflow.campaign.results import failure_of
+from alflow.campaign.state import State
+from alflow.campaign.tasks import LabelTask, ScoreTask, WeightFile
+from alflow.domain import Evaluation, Reference, Structure
+from alflow.domain.identity import digest_of_bytes
+from alflow.errors import CampaignError, ConfigError
+from alflow.exploration import rattle
+from alflow.reference import LabelRequest, LabelResult, LennardJones, MorseMolecule
+from tests.faults.references import BadMachine
+
+from .references import WATER
+from .toys import check_promises, rows, toy
+
+ROOT = Path(__file__).parents[2]
+DIMER = Structure.of("ArAr", [[0, 0, 0], [3.5, 0, 0]])
+
+
+def rattled(number: int) -> Structure:
+    return rattle(WATER, 1, seed=number, temperature=300.0)[0]
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers as processes of their own, each worker with folders of its own."""
+
+    folder: Path
+    hidden: Path | None = None
+    security: dict[str, str] | None = None
+    paths: str = str(ROOT)
+    port: int = 0
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def scheduler_file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    def start(self, *resources: str) -> None:
+        self.scheduler_file.unlink(missing_ok=True)
+        self.folder.mkdir(exist_ok=True)
+        scheduler = ("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard", "--no-jupyter")
+        self.run(*scheduler, "--scheduler-file", str(self.scheduler_file))
+        ends = time.monotonic() + 60
+        while not self.scheduler_file.exists() or not self.scheduler_file.read_text():
+            assert time.monotonic() < ends, (self.folder / "output.txt").read_text()
+            time.sleep(0.05)
+        self.port = int(json.loads(self.scheduler_file.read_text())["address"].rpartition(":")[2])
+        for number, resource in enumerate(resources):
+            self.add(f"w{number}", resource)
+
+    @property
+    def address(self) -> str:
+        return f"{'tls' if self.security else 'tcp'}://127.0.0.1:{self.port}"
+
+    def add(self, name: str, resource: str = "", host: str = "") -> subprocess.Popen[bytes]:
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        given = ("--resources", resource) if resource else ()
+        worker = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+        where = ("--name", name, "--host", "127.0.0.1", "--local-directory", str(home))
+        seen = []
+        if self.hidden is not None:
+            seen.append(f'mount -t tmpfs none "{self.hidden}"')
+        if host:
+            seen.append(f"hostname {host}")
+        return self.run(*worker, *where, *given, home=home, seen=seen)
+
+    def run(
+        self, kind: str, *arguments: str, home: Path | None = None, seen: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "ignore", "-m", f"distributed.cli.dask_{kind}", *arguments]
+        if self.security:
+            flags = {"--tls-ca-file": "ca", "--tls-cert": "cert", "--tls-key": "key"}
+            command += [word for flag, name in flags.items() for word in (flag, self.security[name])]
+        if seen:
+            command = ["unshare", "-rmu", "sh", "-c", " && ".join([*seen, 'exec "$@"']), "sh", *command]
+        elsewhere = home or self.folder
+        paths = os.pathsep.join([self.paths, os.environ.get("PYTHONPATH", "")])
+        own = {"TMPDIR": str(elsewhere), "HOME": str(elsewhere), "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+        with (self.folder / "output.txt").open("a") as output:
+            process = subprocess.Popen(command, cwd=elsewhere, env=os.environ | own, stdout=output, stderr=output)
+        self.processes.append(process)
+        return process
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGKILL)
+        for process in self.processes:
+            process.wait(timeout=20)
+        self.processes.clear()
+
+
+@contextmanager
+def cluster(
+    folder: Path, *resources: str, hidden: Path | None = None, security: dict[str, str] | None = None
+) -> Iterator[Cluster]:
+    made = Cluster(folder, hidden, security)
+    try:
+        made.start(*resources)
+        yield made
+    finally:
+        made.kill()
+
+
+def certificates(folder: Path) -> dict[str, str]:
+    """A certificate that is its own authority, for one day."""
+    paths = {"ca": str(folder / "cert.pem"), "cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=alflow"]
+    subprocess.run([*command, "-keyout", paths["key"], "-out", paths["cert"]], check=True, capture_output=True)
+    return paths
+
+
+def wait_for(what: Callable[[], bool], tend: Callable[[], object], at_most_s: float = 60.0) -> None:
+    ends = time.monotonic() + at_most_s
+    while not what():
+        assert time.monotonic() < ends, "it did not come about"
+        tend()
+
+
+def can_hide(folder: Path) -> bool:
+    """Whether a process may be given a view of the machine in which a folder is empty."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def on(made: Cluster, folder: Path, wait_s: float = 60.0, **changes: object) -> CampaignConfig:
+    where = {"scheduler_file": str(made.scheduler_file), "wait_s": wait_s}
+    return toy(folder, executor="dask", cluster=where, **changes)
+
+
+@dataclass
+class Strike:
+    """An observer that does something once some labels are done and a task runs."""
+
+    made: Cluster
+    resources: tuple[str, ...]
+    after: int = 6
+    killed_at: float = 0.0
+    told_at: float = 0.0
+    revival: threading.Thread | None = None
+
+    def seen(self, state: State, event: Event | None) -> None:
+        if event is not None and event.kind == "task_lost" and self.killed_at and not self.told_at:
+            self.told_at = time.monotonic()
+        if event is None and not self.killed_at and state.n_done >= self.after and state.running_of("label"):
+            self.killed_at = time.monotonic()
+            self.made.kill()
+            self.revival = threading.Thread(target=self.made.start, args=self.resources)
+            self.revival.start()
+
+
+@pytest.mark.slow
+def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_folder_with_workers(tmp_path: Path) -> None:
+    """One campaign for both promises: starting processes that import torch is what takes the time here."""
+    home = tmp_path / "orchestrator"
+    home.mkdir()
+    hidden = home if can_hide(home) else None
+    resources = ("label=1", "explore=1 train=1")
+    with cluster(tmp_path / "cluster", *resources, hidden=hidden) as made:
+        strike = Strike(made, resources)
+        ended = run_campaign(on(made, home, delay_s=0.5), observers=[strike])
+        assert strike.revival is not None, "the scheduler was never killed"
+        strike.revival.join()
+    assert ended.state.phase == "finished"
+    check_promises(home / "toy.db")
+    print(f"the loss of the scheduler was in the journal after {strike.told_at - strike.killed_at:.2f} s")
+    assert strike.told_at - strike.killed_at < 5.0
+    lost = rows(home / "toy.db", "SELECT DISTINCT failure_kind FROM executions WHERE status = 'lost'")
+    assert lost == [("SCHEDULER_LOST",)]
+    changes = [json.loads(row[0]) for row in rows(home / "toy.db", "SELECT payload_json FROM events ORDER BY seq")]
+    assert changes[0]["pools"] == {"explore+train": 1, "label": 1}
+    slots = [c["slots"] for c in changes if c["kind"] == "workers_changed"]
+    assert (slots[0], slots[-1]) == (0, 2)
+    assert len(slots) <= 3, "one event for each change, not for each look"
+    if hidden is not None:
+        foreign = tmp_path / "cluster" / "w1" / f"alflow-{os.getuid()}" / "weights"
+        assert list(foreign.glob("*.safetensors")), "the committee never travelled"
+    assert list(home.joinpath("toy.alflow").glob(".here-*")) == []
+
+
+def test_a_cluster_without_workers_for_every_kind_is_refused_with_what_to_start(tmp_path: Path) -> None:
+    refusal = pytest.raises(ConfigError, match=r"takes label, explore, train.*dask worker")
+    with cluster(tmp_path / "cluster") as made, refusal:
+        run_campaign(on(made, tmp_path, wait_s=1.0))
+    assert rows(tmp_path / "toy.db", "SELECT count(*) FROM events") == [(0,)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+def test_workers_join_and_leave_behind_tls_and_a_machine_that_crashes_labels_is_drained(tmp_path: Path) -> None:
+    if not can_hide(tmp_path):
+        pytest.skip("a worker cannot be given another host name here")
+    reference = BadMachine("badnode", MorseMolecule.around(WATER))
+    with cluster(tmp_path / "cluster", security=certificates(tmp_path)) as made:
+        good = made.add("good")
+        config = ExternalCluster.model_validate({"address": made.address, "security": made.security, "wait_s": 60})
+        executor = DaskExecutor(ClusterWorkers(config, lambda kind: 1, tmp_path / "toy.alflow"))
+        ended: list[Completion] = []
+
+        def label(name: str, reference: Reference) -> None:
+            request = LabelRequest(reference, rattled(len(name)), name, tmp_path / "toy.alflow" / "spool")
+            executor.submit(LabelTask(name, request))
+
+        def collect() -> None:
+            completion = executor.wait(0.1)
+            ended.extend([completion] if completion is not None else [])
+
+        try:
+            assert executor.pools == {"shared": 1}
+            label("label-first", reference)
+            wait_for(lambda: len(ended) == 1, collect)
+            made.add("bad", host="badnode")
+            wait_for(lambda: executor.pools == {"shared": 2}, lambda: executor.wait(0.1))
+            for number in range(20, 40):
+                label(f"label-{'a' * number}", reference)
+            wait_for(lambda: len(ended) == 21, collect)
+            crashed = [c.answer for c in ended if c.answer and (why := failure_of(c.answer)) and why.kind == "CRASH"]
+            assert {answer.host for answer in crashed} == {"badnode"}
+            assert CRASH_LIMIT <= len(crashed) < 20
+            assert (executor.drained, executor.pools) == (("badnode",), {"explore+train": 1, "shared": 1})
+
+            label("label-slow", replace(reference, inner=replace(reference.inner, delay_s=60.0)))
+            wait_for(lambda: bool(executor._sent), collect)
+            good.kill()
+            wait_for(lambda: len(ended) == 22, collect)
+            assert (ended[-1].lost is not None, ended[-1].cause) == (True, "WORKER_LOST")
+            assert executor.pools == {"explore+train": 1}
+        finally:
+            executor.close()
+
+
+def test_a_worker_without_our_packages_is_refused_by_name(tmp_path: Path) -> None:
+    """The question is sent by value: it must be understood where alflow cannot be imported."""
+    for name in ("alflow", "torch"):
+        package = tmp_path / "broken" / name / "__init__.py"
+        package.parent.mkdir(parents=True)
+        package.write_text(f"raise ImportError('no {name} for you')\n")
+    made = Cluster(tmp_path / "cluster", paths=str(tmp_path / "broken"))
+    try:
+        made.start("")
+        with pytest.raises(ConfigError, match=r"alflow not importable \(ImportError: no alflow for you\) instead of"):
+            run_campaign(on(made, tmp_path))
+    finally:
+        made.kill()
+
+
+def test_a_machine_without_the_weights_asks_for_them_and_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    file = tmp_path / "orchestrator" / "weights.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    there = WeightFile(file, digest_of_bytes(b"weights"))
+    task = ScoreTask("score-t1", there, (), ())
+    hidden = ScoreTask("score-t1", WeightFile(tmp_path / "nowhere", there.sha256), (), ())
+    wanted = run_elsewhere(hidden, 1, Luggage("m"))
+    assert wanted == Wanted(there.sha256)
+    luggage = pack(task, wanted, "m")
+    assert luggage == Luggage("m", {there.sha256: b"weights"})
+    monkeypatch.setattr(elsewhere, "run_task", lambda task, threads: task)
+    assert isinstance(run_elsewhere(hidden, 1, luggage), Delivery)
+    found = run_elsewhere(hidden, 1, Luggage("m"))
+    assert isinstance(found, Delivery), "it is kept for the next task"
+    assert found.answer.committee.path.read_bytes() == b"weights"
+    file.write_bytes(b"altered")
+    assert pack(task, wanted, "m") is None, "what is not whole is not sent"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_label_made_elsewhere_waits_in_the_spool_of_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spool = tmp_path / "toy.alflow" / "spool"
+    task = LabelTask("label-a", LabelRequest(LennardJones(), DIMER, "label-a", spool))
+    if shared:
+        mark(spool.parent, ".here-1")
+    delivery = run_elsewhere(task, 1, Luggage(".here-1"))
+    assert isinstance(delivery, Delivery)
+    own = tmp_path / f"alflow-{os.getuid()}" / "spool"
+    assert (delivery.spool_file is None) == shared
+    assert len(list(spool.glob("*"))) == shared
+    answer = deliver(task, delivery)
+    assert isinstance(answer.value, LabelResult)
+    assert isinstance(answer.value.outcome, Evaluation)
+    assert [path.name for path in spool.iterdir()] == [answer.value.spool_file]
+    if not shared:
+        assert len(list(own.iterdir())) == 1, "it stays until it is known to have arrived"
+        again = run_elsewhere(task, 1, Luggage(".here-1", arrived=(str(delivery.spool_file),)))
+        assert isinstance(again, Delivery)
+        assert not again.answer.value.from_spool, "it had arrived, so it was removed and computed anew"
+
+
+@pytest.mark.parametrize(
+    ("cluster_keys", "sentence"),
+    [
+        ({"address": "tcp://node7:8786"}, "whoever reaches a Dask scheduler runs code as you"),
+        ({"address": "tls://node7:8786"}, "needs security:"),
+        ({"address": "node7"}, "expected an address such as"),
+        ({}, "either address or scheduler_file"),
+    ],
+)
+def test_a_cluster_that_is_not_safe_to_reach_is_refused(
+    tmp_path: Path, cluster_keys: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        toy(tmp_path, executor="dask", cluster=cluster_keys)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_come_back_pauses_the_campaign_and_says_how_to_go_on(tmp_path: Path) -> None:
+    resources = ("",)
+    with cluster(tmp_path / "cluster", *resources) as made:
+        config = on(made, tmp_path, delay_s=0.5)
+        config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"wait_s": 2.0})})
+
+        class Kill(Strike):
+            def seen(self, state: State, event: Event | None) -> None:
+                if event is None and not self.killed_at and state.n_done >= 1:
+                    self.killed_at = time.monotonic()
+                    self.made.kill()
+
+        with pytest.raises(CampaignError, match=r"could not be reached for .* resume the campaign"):
+            run_campaign(config, observers=[Kill(made, resources)])
+    ((state, reason),) = rows(tmp_path / "toy.db", "SELECT state, reason FROM campaigns")
+    assert state == "stopped"
+    assert "could not be reached" in reason

@@ -1,0 +1,116 @@
+"""Workers of this machine: each pool with its own, brought back whatever becomes of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from alflow import Structure
+from alflow.campaign.breaker import HostBreaker
+from alflow.campaign.executors import Completion
+from alflow.campaign.executors.dask import DaskExecutor, LocalWorkers
+from alflow.campaign.pools import Pool
+from alflow.campaign.tasks import LabelTask
+from alflow.reference import LabelRequest, LennardJones
+
+POOLS = (Pool("label", 1, 2, environment={"ALFLOW_TEST_POOL": "labels"}), Pool("explore+train", 1, 1, memory_gib=4.0))
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[LocalWorkers]:
+    before = dict(os.environ)
+    made = LocalWorkers(POOLS, "127.0.0.1:0", heal_after_s=0.3)
+    assert {n: v for n, v in os.environ.items() if before.get(n) != v and not n.startswith("__DASK")} == {}
+    yield made
+    made.close()
+
+
+def dimer_task(folder: Path, name: str) -> LabelTask:
+    dimer = Structure.of("ArAr", [[0, 0, 0], [3.5, 0, 0]])
+    return LabelTask(name, LabelRequest(LennardJones(), dimer, name, folder / "spool"))
+
+
+def wait_for(what: Callable[[], bool], at_most_s: float = 60.0) -> None:
+    ends = time.monotonic() + at_most_s
+    while not what():
+        assert time.monotonic() < ends, "it did not come about"
+        time.sleep(0.05)
+
+
+def result(executor: DaskExecutor) -> Completion:
+    found: list[Completion] = []
+
+    def came() -> bool:
+        completion = executor.wait(0.2)
+        found.extend([completion] if completion is not None else [])
+        return bool(found)
+
+    wait_for(came)
+    return found[0]
+
+
+def test_each_pool_has_its_name_its_threads_and_its_environment(workers: LocalWorkers) -> None:
+    assert workers.pools == {"label": 1, "explore+train": 1}
+    assert sorted(seat.name for seat in workers.seats) == ["explore+train-0", "label-0"]
+    address = {seat.name: seat.address for seat in workers.seats}
+    told = workers._client.run(lambda: {k: os.environ.get(k, "") for k in ("OMP_NUM_THREADS", "ALFLOW_TEST_POOL")})
+    assert told[address["label-0"]] == {"OMP_NUM_THREADS": "2", "ALFLOW_TEST_POOL": "labels"}
+    assert told[address["explore+train-0"]] == {"OMP_NUM_THREADS": "1", "ALFLOW_TEST_POOL": ""}
+    known = workers._cluster.scheduler.workers
+    assert dict(known[address["label-0"]].resources) == {"label": 1.0}
+    assert dict(known[address["explore+train-0"]].resources) == {"explore": 1.0, "train": 1.0}
+    assert known[address["explore+train-0"]].memory_limit == 4 * 1024**3
+
+
+def test_a_label_goes_to_the_worker_of_labels_and_waits_for_it(workers: LocalWorkers, tmp_path: Path) -> None:
+    executor = DaskExecutor(workers)
+    for number in range(2):
+        executor.submit(dimer_task(tmp_path, f"label-{number}"))
+    assert [sent.seat.name for sent, _ in executor._sent.values()] == ["label-0"], "the other worker takes no labels"
+    assert {result(executor).task, result(executor).task} == {"label-0", "label-1"}
+
+
+def test_a_worker_whose_nanny_is_gone_comes_back_with_a_warning(
+    workers: LocalWorkers, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's own remedy closes a nanny for good when two deaths come at the wrong moments; so does this."""
+    monkeypatch.setattr(logging.getLogger("alflow"), "propagate", True)
+    workers._client.sync(workers._cluster.workers["label-0"].close)
+    assert [seat.name for seat in workers.seats] == ["explore+train-0"]
+    executor = DaskExecutor(workers)
+    executor.submit(dimer_task(tmp_path, "label-again"))
+    assert result(executor).answer is not None
+    assert "label-0 was gone for good and is started again" in caplog.text
+
+
+def test_a_scheduler_that_is_gone_is_started_again_and_the_campaign_can_go_on(
+    workers: LocalWorkers, tmp_path: Path
+) -> None:
+    executor = DaskExecutor(workers)
+    task = dimer_task(tmp_path, "label-lost")
+    executor._waiting.append(task)
+    slow = LabelTask("label-slow", LabelRequest(LennardJones(delay_s=30), task.request.structure, "slow", tmp_path))
+    executor._waiting.appendleft(slow)
+    executor._hand_out()
+    workers._client.sync(workers._cluster.scheduler.close)
+    first = result(executor)
+    assert first.task == "label-slow"
+    assert first.lost is not None
+    assert result(executor).answer is not None
+
+
+def test_a_machine_that_crashes_labels_is_drained_only_if_another_makes_them() -> None:
+    alone = HostBreaker()
+    assert not any(alone.record("a", True) for _ in range(10))
+    assert alone.record("b", False) == {"a"}, "now it is known to be the machine"
+    assert alone.drained == {"a"}
+    recovers = HostBreaker()
+    history = [("a", True), ("b", False), ("a", True), ("a", False), ("a", True), ("b", False), ("a", True)]
+    assert not any(recovers.record(host, crashed) for host, crashed in history), "never three in a row"
+    both = HostBreaker()
+    assert not any(both.record(host, True) for host in "abababab"), "nothing succeeds anywhere: not the machine"
