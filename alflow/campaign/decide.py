@@ -98,7 +98,8 @@ def _started(event: CampaignStarted) -> Change:
     config = parse_config(event.config, "the campaign's stored configuration")
     walkers = tuple(WalkerState(number) for number in range(config.walkers))
     horizon = min(FIRST_HORIZON, config.segment_steps)
-    state = State(config=config, slots=event.slots, pools=event.pools, walkers=walkers, horizon=horizon)
+    ready = frozenset(range(config.walkers))
+    state = State(config, event.slots, event.pools, walkers=walkers, ready=ready, horizon=horizon)
     return state, [ProposeSeeds(config.initial_labels)]
 
 

@@ -129,7 +129,7 @@ def _start_in_turn(state: State, rooms: frozenset[Kind]) -> tuple[State, list[Co
         return state, []
     if _fresh_labels(state) > 0 and state.n_train >= 3:
         return _start_training(state)
-    if all(walker.status != "ready" for walker in state.walkers):
+    if not state.ready:
         return state, []
     state = state.next_cycle()
     group = _ready_group(state)
@@ -205,12 +205,12 @@ def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
 
 def _ready_group(state: State) -> tuple[WalkerState, ...]:
     """The walkers of the group that has moved least, if any group is free and has walkers ready to move."""
-    if state.generation == 0 or state.committee_lost:
+    if state.generation == 0 or state.committee_lost or not state.ready:
         return ()
     n_groups = min(slots_for(state.workers, "explore"), len(state.walkers))
     busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}
     ready: dict[int, list[WalkerState]] = {}
-    for walker in [w for w in state.walkers if w.status == "ready"]:
+    for walker in [state.walkers[number] for number in sorted(state.ready)]:
         if state.config.barrier and walker.step - walker.cycle_step >= state.config.segment_steps:
             continue  # it waits for the others
         number = walker.walker % n_groups

@@ -117,23 +117,25 @@ def rooms(pools: Mapping[str, int], running: Iterable[str]) -> frozenset[Kind]:
         []
     """
     found = Counter(running)
-    busy = {kind: found[kind] for kind in KINDS}
-    busy["explore"] += found["score"]
-    seats = _seats(tuple(pools.items()))
-    full = {kinds for kinds, workers in seats if sum(busy[kind] for kind in kinds) >= workers}
+    return _rooms(tuple(pools.items()), found["label"], found["explore"] + found["score"], found["train"])
+
+
+@lru_cache(4096)
+def _rooms(pools: tuple[tuple[str, int], ...], *busy: int) -> frozenset[Kind]:
+    """The same from the numbers of tasks in flight, in the order of :data:`KINDS`."""
+    tasks = dict(zip(KINDS, busy, strict=True))
+    sets = [frozenset(kinds) for size in range(1, len(KINDS) + 1) for kinds in combinations(KINDS, size)]
+    full = [
+        kinds
+        for kinds in sets
+        if sum(tasks[kind] for kind in kinds) >= sum(count for name, count in pools if kinds & kinds_of(name))
+    ]
     return frozenset(kind for kind in KINDS if not any(kind in kinds for kinds in full))
 
 
 def has_room(pools: Mapping[str, int], running: Iterable[str], task: str) -> bool:
     """Whether there is a worker for one more task of a kind; see :func:`rooms`."""
     return kind_of(task) in rooms(pools, running)
-
-
-@lru_cache
-def _seats(pools: tuple[tuple[str, int], ...]) -> tuple[tuple[frozenset[Kind], int], ...]:
-    """For every set of kinds, how many workers take any of them."""
-    sets = [frozenset(kinds) for size in range(1, len(KINDS) + 1) for kinds in combinations(KINDS, size)]
-    return tuple((kinds, sum(count for name, count in pools if kinds & kinds_of(name))) for kinds in sets)
 
 
 def threads_for(config: CampaignConfig, task: str) -> int:

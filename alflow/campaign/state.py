@@ -111,6 +111,7 @@ class State:
         queue: Label requests that wait, in the order in which they will run.
         running: Tasks in flight, by name.
         walkers: Every walker, in the order of their numbers from 0.
+        ready: Numbers of those that are ready to move.
         seeded: Whether starting frames have been made.
         n_done: Labels committed. Their order is the order of their events.
         n_train: Labels committed that are not audit labels.
@@ -145,6 +146,7 @@ class State:
     queue: tuple[Request, ...] = ()
     running: Mapping[str, Running] = field(default_factory=dict)
     walkers: tuple[WalkerState, ...] = ()
+    ready: frozenset[int] = frozenset()
     seeded: bool = False
     n_done: int = 0
     n_train: int = 0
@@ -214,4 +216,5 @@ class State:
     def with_walker(self, walker: WalkerState) -> State:
         """The state with one walker replaced."""
         place = walker.walker
-        return replace(self, walkers=(*self.walkers[:place], walker, *self.walkers[place + 1 :]))
+        ready = self.ready | {place} if walker.status == "ready" else self.ready - {place}
+        return replace(self, walkers=(*self.walkers[:place], walker, *self.walkers[place + 1 :]), ready=ready)

@@ -9,6 +9,7 @@ import math
 from bisect import insort_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final, Literal, get_args
 
 __all__ = ["Purpose", "Request", "admit", "next_request", "rescore"]
@@ -16,6 +17,7 @@ __all__ = ["Purpose", "Request", "admit", "next_request", "rescore"]
 Purpose = Literal["seed", "flagged", "audit"]
 """Why a label is wanted: to begin with, because the committee disagreed, or to measure the error honestly."""
 
+_FRAME_ID: Final = attrgetter("frame_id")
 _RANK: Final[Mapping[str, int]] = {"seed": 0, "audit": 1, "flagged": 2}
 
 
@@ -106,7 +108,7 @@ def admit(queue: Queue, request: Request, capacity: int) -> tuple[Queue, Dropped
     """
     if capacity < 1:
         raise ValueError(f"A queue needs room for one request at least; found a capacity of {capacity}.")
-    if any(r.frame_id == request.frame_id for r in queue):
+    if request.frame_id in map(_FRAME_ID, queue):
         return queue, ()
     waiting = list(queue)
     insort_right(waiting, request, key=_urgency)  # behind its equals
