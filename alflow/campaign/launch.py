@@ -16,7 +16,7 @@ from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers
 from alflow.campaign.interrupts import interruptible
-from alflow.campaign.pools import check_resources, pool_table, pools_of, threads_for
+from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import PATIENCE_S, Site, folder_of, structure_from_json, structure_to_json, working_folder
@@ -114,8 +114,7 @@ def resume_campaign(
         config = config.model_copy(update={"database": database})
         if record.state == "finished":
             return _ended_before(store, record, config)
-        if config.cores is not None:
-            config = config.model_copy(update={"cores": min(config.cores, available_cores())})
+        config = fitted(config)
         check_resources(config)
         structures = tuple(structure_from_json(data) for data in record.config["structures"])
         source = reference if reference is not None else make_reference(config.reference)

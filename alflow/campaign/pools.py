@@ -23,6 +23,7 @@ __all__ = [
     "Kind",
     "Pool",
     "check_resources",
+    "fitted",
     "has_room",
     "kind_of",
     "kinds_of",
@@ -211,6 +212,20 @@ def pool_table(pools: Sequence[Pool], cores: int) -> str:
     out = StringIO()
     Console(file=out, width=100, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+
+def fitted(config: CampaignConfig) -> CampaignConfig:
+    """The configuration of a campaign that is taken up, perhaps on a smaller machine than it was begun on.
+
+    Cores it does not have are not used. Pools that do not fit become one.
+    """
+    cores = available_cores()
+    if config.cores is not None:
+        config = config.model_copy(update={"cores": min(config.cores, cores)})
+    wanted = sum(pool.cores for pool in pools_of(config))
+    if config.pools is not None and not config.pools.oversubscribe and wanted > (config.cores or cores):
+        return config.model_copy(update={"pools": None})
+    return config
 
 
 def check_resources(config: CampaignConfig) -> None:

@@ -49,6 +49,20 @@ class Inspector:
             self.addresses |= {connection.laddr.ip for connection in listening}
 
 
+def test_a_campaign_with_pools_gives_each_kind_its_own_threads(tmp_path: Path) -> None:
+    separate = {"label": {"workers": 1, "threads": 2}, "oversubscribe": True}
+    config = toy(tmp_path, executor="dask", pools=separate)
+    assert run_campaign(config, reference=REFERENCE).state.phase == "finished"
+    check_promises(config.database)
+    told = [json.loads(row[0]) for row in rows(config.database, "SELECT diagnostics_json FROM labels")]
+    assert all(set(names.values()) == {"2"} for names in told)
+    threads = {("label", 2), ("explore", 1), ("train", 1), ("score", 1)}
+    assert set(rows(config.database, "SELECT kind, threads FROM executions")) == threads
+    where = rows(config.database, "SELECT kind, count(DISTINCT worker) FROM executions GROUP BY kind")
+    assert dict(where) == {"label": 1, "explore": 1, "train": 1, "score": 1}
+    assert len(rows(config.database, "SELECT DISTINCT worker FROM executions")) == 3
+
+
 @pytest.mark.parametrize("executor", ["inline", "dask"])
 def test_a_campaign_keeps_its_promises_on_either_executor(tmp_path: Path, database: str, executor: str) -> None:
     config = toy(tmp_path, executor=executor, cores=2, database=database)

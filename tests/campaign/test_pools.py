@@ -18,7 +18,7 @@ from alflow.campaign.config import comparable, parse_config
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.launch import run_campaign
-from alflow.campaign.pools import KINDS, Pool, check_resources, has_room, kinds_of, pools_of
+from alflow.campaign.pools import KINDS, Pool, check_resources, fitted, has_room, kinds_of, pools_of
 from alflow.errors import ConfigError
 
 from .test_journal import CutAfter, PowerCut
@@ -78,6 +78,16 @@ def test_pools_that_do_not_fit_are_refused_with_the_table() -> None:
         "all",
     ]
     check_resources(wanting(pools=too_many | {"oversubscribe": True}))
+
+
+@pytest.mark.usefixtures("many_cores")
+def test_a_campaign_that_goes_on_takes_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = wanting(pools={"label": {"workers": 4}})
+    assert fitted(begun) == begun
+    monkeypatch.setattr(room, "available_cores", lambda: 2)
+    assert pools_of(fitted(begun)) == (Pool("shared", 2, 1),)
+    insists = wanting(pools={"label": {"workers": 4}, "oversubscribe": True})
+    assert [pool.workers for pool in pools_of(fitted(insists))] == [4, 1, 1]
 
 
 def test_labels_have_the_threads_of_their_pool_and_a_contradiction_is_refused() -> None:

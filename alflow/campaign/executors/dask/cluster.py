@@ -73,6 +73,7 @@ class ClusterWorkers:
         self._arrived: dict[str, list[str]] = {}
         self._looked = self._told = 0.0
         self._away_since: float | None = None
+        self._empty_since: float | None = None
         self._next_try, self._pause = 0.0, 1.0
         self._n_sent = 0
         self._log_level = logging.getLogger("distributed").level
@@ -136,7 +137,7 @@ class ClusterWorkers:
         """See who is there; look for a scheduler that is gone.
 
         Raises:
-            CampaignError: It has been gone for longer than the configuration says to wait.
+            CampaignError: It, or every worker, has been gone for longer than the configuration says to wait.
         """
         if self._client is not None and self._client.status != "running":
             log.warning(
@@ -147,6 +148,7 @@ class ClusterWorkers:
             self._look_for_scheduler()
         if self._client is not None and time.monotonic() - self._looked > LOOK_EVERY_S:
             self._look()
+            self._miss_workers()
 
     def close(self) -> None:
         """Let go of the cluster; it goes on without us."""
@@ -212,7 +214,7 @@ class ClusterWorkers:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
             return
         self.session += 1
-        self._away_since = None
+        self._away_since = self._empty_since = None
         self._looked = 0.0
 
     def _connected(self) -> Client:
@@ -262,6 +264,23 @@ class ClusterWorkers:
         idle = [address for address in self._live if address not in self._known and not _executing(self._live[address])]
         if idle:
             self._introduce(idle)
+
+    def _miss_workers(self) -> None:
+        """Wait for workers when all have left.
+
+        Raises:
+            CampaignError: For longer than the configuration says to.
+        """
+        if self._live or not self._n_sent:
+            self._empty_since = None
+            return
+        self._empty_since = self._empty_since or time.monotonic()
+        if time.monotonic() - self._empty_since > self._config.wait_s:
+            raise CampaignError(
+                f"The Dask scheduler at {self._at} has had no workers for {self._config.wait_s:g} s. All that was "
+                "committed is kept; start some workers, and resume the campaign."
+            )
+        self._tell(f"Waiting for workers at {self._at}: all have left")
 
     def _introduce(self, addresses: list[str]) -> None:
         """Ask new workers for their versions.
