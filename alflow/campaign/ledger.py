@@ -53,8 +53,25 @@ class Ledger:
         self._lease = lease
         self._site = site
 
-    def write(self, tx: Transaction, step: Step) -> None:
-        """Write one event, the data that came with it and what follows from it."""
+    def write(self, tx: Transaction, steps: Sequence[Step]) -> None:
+        """Write events in their order, with the data that came with each, and what follows from them."""
+        jobs: list[JobRecord] = []
+        starts: list[ExecutionRecord] = []
+        for step in steps:
+            seq = self._write_event(tx, step)
+            for command in step.commands:
+                if isinstance(command, PutJob):
+                    jobs.append(self._job(command, seq))
+                elif isinstance(command, DropFrame):
+                    tx.set_frame_decision(command.frame_id, command.decision, command.reason)
+                elif isinstance(command, Finish):
+                    tx.set_campaign_state(command.state, command.reason)
+                elif isinstance(command, Start):
+                    starts.append(self._execution(command))
+        tx.put_jobs(jobs)
+        tx.start_executions(starts)
+
+    def _write_event(self, tx: Transaction, step: Step) -> int:
         found, completion = step.found, step.completion
         seq = tx.append_event(found.event.kind, event_to_payload(found.event))
         if isinstance(found.event, CampaignStarted):
@@ -67,24 +84,13 @@ class Ledger:
             self._finish_execution(tx, completion)
         elif isinstance(found.event, LabelDone | LabelFailed):
             self._finish_found(tx, found.event, found.spooled)
-        for command in step.commands:
-            self._follow(tx, seq, command)
+        return seq
 
     def _begin(self, tx: Transaction) -> None:
         tx.set_campaign_state("running", "")
         tx.add_level(self._site.reference.level)
         for structure in self._site.structures:
             tx.add_structure(structure)
-
-    def _follow(self, tx: Transaction, seq: int, command: Command) -> None:
-        if isinstance(command, PutJob):
-            tx.put_job(self._job(command, seq))
-        elif isinstance(command, DropFrame):
-            tx.set_frame_decision(command.frame_id, command.decision, command.reason)
-        elif isinstance(command, Finish):
-            tx.set_campaign_state(command.state, command.reason)
-        elif isinstance(command, Start):
-            tx.start_execution(self._execution(command))
 
     def _job(self, command: PutJob, seq: int) -> JobRecord:
         return JobRecord(

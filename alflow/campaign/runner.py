@@ -50,7 +50,7 @@ from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import remove_spooled, sweep_spool
-from alflow.store import Lease, Store, Transaction
+from alflow.store import Lease, Store
 
 __all__ = ["Observer", "Runner"]
 
@@ -225,12 +225,7 @@ class Runner:
 
     def _commit(self, steps: Sequence[Step]) -> None:
         """Journal events with all that belongs to them, all or none; then act on them."""
-
-        def write(tx: Transaction) -> None:
-            for step in steps:  # again, if the database went away meanwhile
-                self._ledger.write(tx, step)
-
-        self._store.write(self._lease, write)
+        self._store.write(self._lease, lambda tx: self._ledger.write(tx, steps))
         self._state = steps[-1].state
         for step in steps:
             for checkpoint in step.found.walkers:

@@ -172,8 +172,13 @@ class Transaction:
         Raises:
             StoreError: The campaign asks for the same label under another job already.
         """
-        self._check_campaign(job.campaign_id, f"Job {job.id}")
-        self._put(JobRow, job_values(job))
+        self.put_jobs([job])
+
+    def put_jobs(self, jobs: Sequence[JobRecord]) -> None:
+        """Store jobs, as :meth:`put_job` does, in their order: the last word on a job counts."""
+        for job in jobs:
+            self._check_campaign(job.campaign_id, f"Job {job.id}")
+        self._put(JobRow, *map(job_values, jobs))
 
     def add_label(self, label: Label, execution_key: str | None = None) -> bool:
         """Store a label, with its structure and its level of theory.
@@ -196,9 +201,16 @@ class Transaction:
         Raises:
             StoreError: There was an execution of this key before.
         """
-        self._check_campaign(execution.campaign_id, f"Execution {execution.key}")
-        if not self._add(ExecutionRow, execution_values(execution)) and not self.repeats:
-            raise StoreError(f"There was an execution {execution.key} before; each attempt needs a key of its own.")
+        self.start_executions([execution])
+
+    def start_executions(self, executions: Sequence[ExecutionRecord]) -> None:
+        """Record that tasks are handed out, as :meth:`start_execution` does."""
+        for execution in executions:
+            self._check_campaign(execution.campaign_id, f"Execution {execution.key}")
+        new = self._add(ExecutionRow, *map(execution_values, executions))
+        if new < len(executions) and not self.repeats:
+            keys = ", ".join(execution.key for execution in executions)
+            raise StoreError(f"There was an execution {keys} before; each attempt needs a key of its own.")
 
     def finish_execution(
         self,
