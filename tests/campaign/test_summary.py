@@ -52,7 +52,9 @@ def test_the_time_after_the_first_label_is_split_by_kind() -> None:
 
 
 def test_what_a_worker_has_not_measured_is_handing_over() -> None:
-    events = [event(1, "campaign_started", 0, slots=1), event(2, "label_done", 10), event(3, "label_done", 20)]
+    events = [
+        event(n + 1, kind, 10 * n, slots=1) for n, kind in enumerate(("campaign_started", "label_done", "label_done"))
+    ]
     executions = [run("a", "label", 0, 10, wall_s=10.0), run("b", "label", 10, 20, wall_s=8.0)]
     split = split_time(executions, events)
     assert split.busy_s == pytest.approx({"label": 8, "handover": 2})

@@ -46,8 +46,7 @@ def result(executor: DaskExecutor) -> Completion:
     found: list[Completion] = []
 
     def came() -> bool:
-        completion = executor.wait(0.2)
-        found.extend([completion] if completion is not None else [])
+        found.extend(executor.wait(0.2))
         return bool(found)
 
     wait_for(came)
