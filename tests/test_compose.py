@@ -1,4 +1,4 @@
-"""What the compose file would start, started without containers: the same command lines and health checks, on loopback."""
+"""What the compose file would start, without containers: the same command lines and health checks, on loopback."""
 
 from __future__ import annotations
 
