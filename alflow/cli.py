@@ -1,4 +1,4 @@
-"""The command line: ``alflow run | validate | status | resume | stop | retry | why | export | label | hessian | db``.
+"""The command line: ``alflow run | validate | status | resume | stop | …``; each command is a function here.
 
 Whatever is wrong with what the user gave ends in one sentence on standard error and exit code 2. Heavy modules are
 imported by the command that needs them, so that ``alflow --help`` and ``alflow validate`` answer at once.
@@ -197,6 +197,28 @@ def hessian(
         raise typer.Exit(3)
     if output is not None:
         console.save(found, output)
+
+
+@app.command()
+def cluster(
+    file: File,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts; do not even ask SLURM.")] = False,
+) -> None:
+    """Print the SLURM jobs of a campaign, and ask SLURM whether it would take them; nothing is submitted."""
+    if not _room("campaign.cluster_console").show_jobs(_config(file, False), dry_run):
+        raise typer.Exit(2)
+
+
+@app.command()
+def certificates(
+    folder: Annotated[Path, typer.Argument(help="Where to write cert.pem and key.pem.")],
+    days: Annotated[int, typer.Option("--days", min=1, help="How long they are valid.")] = 365,
+) -> None:
+    """Make the certificate by which scheduler, workers and alflow know each other; needs the program openssl."""
+    made = _room("campaign.certificates").make_certificates(folder, days)
+    console = Console()
+    console.print(f"{made.cert} and {made.key}", highlight=False, markup=False, soft_wrap=True)
+    console.print("Who has the key may run code in the whole cluster: keep it as you keep a password.")
 
 
 @databases.command()

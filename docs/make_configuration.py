@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.pool_config import ExternalCluster, PoolConfig, PoolsConfig, SecurityConfig
+from alflow.campaign.slurm_config import JobClass, SlurmConfig
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.reference import toy
 from alflow.reference.config import (
@@ -45,6 +46,7 @@ UNITS: Final = {
     "_mb": "MB",
     "_ps": "ps",
     "_k": "K",
+    "_h": "h",
     "_s": "s",
 }
 """Unit of a key, by its ending; longer endings first."""
@@ -75,6 +77,8 @@ SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("`pools:` with `label:`, `explore:` or `train:`", PoolConfig, None),
     ("`cluster:`", ExternalCluster, None),
     ("`cluster:` with `security:`", SecurityConfig, None),
+    ("`cluster:` with `slurm:`", SlurmConfig, None),
+    ("`cluster:` with `slurm:`, its `jobs:`", JobClass, None),
     ("`model:`", ModelConfig, None),
     ("`training:`", TrainingConfig, None),
 )

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from alflow.campaign.pool_config import ClusterConfig, PoolsConfig
+from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.teacher import beside
 from alflow.domain.config import ClosedModel, explain
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
@@ -60,7 +61,7 @@ class CampaignConfig(ClosedModel):
         pools: Separate workers for labels, dynamics and training; by default one pool takes every task, which keeps
             every core of one machine busy.
         cluster: ``local`` (workers on this machine, started and ended with the campaign), or ``address:`` or
-            ``scheduler_file:`` of a Dask cluster that is there already.
+            ``scheduler_file:`` of a Dask cluster that is there already, or ``slurm:`` with jobs that are submitted.
         dashboard_address: Where Dask's dashboard listens; loopback only.
         seed: Seed of everything random.
         model: The potential.
@@ -140,6 +141,8 @@ class CampaignConfig(ClosedModel):
                         f"pools.{kind}: workers, memory_gib and environment belong to whoever starts the workers of "
                         "the cluster; only threads can be given here"
                     )
+        if isinstance(self.cluster, SlurmCluster):
+            self.cluster.check_times(self.reference.time_limit_s)
         return self
 
     @property

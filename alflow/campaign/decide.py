@@ -326,7 +326,8 @@ def _rescored(state: State, event: QueueRescored) -> Change:
 def _lost(state: State, event: TaskLost) -> Change:
     innocent = event.cause == FailureKind.SCHEDULER_LOST
     state, commands = _put_back(state, event.task, innocent)
-    state = replace(state, losses=state.losses + (not innocent))
+    # Time that is up says nothing about the machines; but what never ends in time is not tried for ever.
+    state = replace(state, losses=state.losses + (event.cause == FailureKind.WORKER_LOST))
     if state.losses >= LOSS_LIMIT:
         reason = f"{state.losses} tasks in a row were lost; the last: {event.message}"
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]

@@ -216,7 +216,8 @@ class TaskLost:
     Attributes:
         task: Its name.
         message: What happened.
-        cause: ``WORKER_LOST``, which the task may have brought about, or ``SCHEDULER_LOST``, which it cannot.
+        cause: ``WORKER_LOST``, which the task may have brought about; ``WALLTIME``, the time of its worker was up; or
+            ``SCHEDULER_LOST``, which it cannot have brought about.
     """
 
     task: str

@@ -14,12 +14,13 @@ from alflow.campaign.config import CampaignConfig, available_cores, comparable, 
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
-from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import Observer, Runner
 from alflow.campaign.site import PATIENCE_S, Site, folder_of, structure_from_json, structure_to_json, working_folder
+from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.state import State
 from alflow.campaign.teacher import make_reference
 from alflow.domain import Reference, Structure
@@ -245,6 +246,8 @@ def _release(store: Store, lease: Lease, state: State | None, away: Unavailable 
 def _workers(config: CampaignConfig, folder: Path) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
+    if isinstance(config.cluster, SlurmCluster):
+        return DaskExecutor(SlurmWorkers(config, folder))
     if config.cluster != "local":
         return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder))
     pools = pools_of(config)

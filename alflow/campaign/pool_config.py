@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from alflow.campaign.slurm_config import SlurmCluster
 from alflow.domain.config import ClosedModel
 
 __all__ = ["ClusterConfig", "ExternalCluster", "PoolConfig", "PoolsConfig", "SecurityConfig", "is_loopback", "refused"]
@@ -101,12 +102,18 @@ class ExternalCluster(ClosedModel):
 
 
 def _whose(value: object) -> str:
-    """Which of the two is meant, so that a mistake is told of that one alone."""
-    return "local" if isinstance(value, str) else "external"
+    """Which of the three is meant, so that a mistake is told of that one alone."""
+    if isinstance(value, str):
+        return "local"
+    slurm = isinstance(value, SlurmCluster) or (isinstance(value, Mapping) and "slurm" in value)
+    return "slurm" if slurm else "external"
 
 
 ClusterConfig = Annotated[
-    Annotated[Literal["local"], Tag("local")] | Annotated[ExternalCluster, Tag("external")], Discriminator(_whose)
+    Annotated[Literal["local"], Tag("local")]
+    | Annotated[ExternalCluster, Tag("external")]
+    | Annotated[SlurmCluster, Tag("slurm")],
+    Discriminator(_whose),
 ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from alflow.campaign.config import CampaignConfig, available_cores
 from alflow.campaign.pools import check_resources, pool_table, pools_of
 from alflow.campaign.site import CONTACT_FACTOR, DETACHMENT_ANG, working_folder
+from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.teacher import check_reference
 from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
@@ -140,6 +141,9 @@ def check_compact(structure: Structure, config: CampaignConfig) -> None:
 
 def describe_workers(config: CampaignConfig) -> str:
     """Say which workers a valid campaign would have."""
+    if isinstance(config.cluster, SlurmCluster):
+        jobs = ", ".join(f"{job.workers} {name}" for name, job in config.cluster.slurm.jobs.items())
+        return f"  workers in SLURM jobs: {jobs}"
     if config.cluster != "local":
         return f"  workers of the cluster at {config.cluster.address or config.cluster.scheduler_file}"
     table = pool_table(pools_of(config), config.cores or available_cores())

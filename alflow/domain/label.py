@@ -98,8 +98,8 @@ class Evaluation:
 class FailureKind(StrEnum):
     """Classes of failure.
 
-    The first six are physics or resources and count against a label's attempts; the last three are the machinery's
-    fault: a lost worker or scheduler is free, a bug pauses the campaign.
+    The first six are physics or resources and count against a label's attempts; the last four are the machinery's
+    fault: a lost worker or scheduler, or a worker whose time was up, is free; a bug pauses the campaign.
     """
 
     SCF_FAIL = "SCF_FAIL"
@@ -110,12 +110,14 @@ class FailureKind(StrEnum):
     REJECTED = "REJECTED"
     WORKER_LOST = "WORKER_LOST"
     SCHEDULER_LOST = "SCHEDULER_LOST"
+    WALLTIME = "WALLTIME"
     BUG = "BUG"
 
     @property
     def counts(self) -> bool:
         """Whether this failure uses up one of the label's attempts."""
-        return self not in (FailureKind.WORKER_LOST, FailureKind.SCHEDULER_LOST, FailureKind.BUG)
+        free = (FailureKind.WORKER_LOST, FailureKind.SCHEDULER_LOST, FailureKind.WALLTIME, FailureKind.BUG)
+        return self not in free
 
 
 @dataclass(frozen=True)

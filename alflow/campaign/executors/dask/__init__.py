@@ -1,4 +1,4 @@
-"""Tasks on Dask workers: those of this machine, started with the campaign, or those of a cluster that is there already.
+"""Tasks on Dask workers: of this machine, in jobs of SLURM, or of a cluster that is there already.
 
 The campaign never has more tasks in flight than there are workers, and each is handed to a live worker that has none,
 so Dask queues nothing, retries nothing and pre-empts nothing; a lost worker costs exactly the task it was running.
@@ -7,5 +7,6 @@ so Dask queues nothing, retries nothing and pre-empts nothing; a lost worker cos
 from alflow.campaign.executors.dask.cluster import ClusterWorkers
 from alflow.campaign.executors.dask.executor import DaskExecutor
 from alflow.campaign.executors.dask.local import LocalWorkers, local_executor
+from alflow.campaign.executors.dask.slurm import SlurmWorkers
 
-__all__ = ["ClusterWorkers", "DaskExecutor", "LocalWorkers", "local_executor"]
+__all__ = ["ClusterWorkers", "DaskExecutor", "LocalWorkers", "SlurmWorkers", "local_executor"]

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +22,12 @@ from distributed.security import Security
 from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
 from alflow.campaign.executors.dask import census
 from alflow.campaign.executors.dask.seats import Again, Seat
-from alflow.campaign.pool_config import ExternalCluster, refused
+from alflow.campaign.pool_config import ExternalCluster, SecurityConfig, refused
 from alflow.campaign.pools import KINDS, SHARED, slots_for
 from alflow.campaign.tasks import Answer, Task
 from alflow.errors import CampaignError, ConfigError
 
-__all__ = ["ClusterWorkers"]
+__all__ = ["ClusterWorkers", "security_of"]
 
 log = logging.getLogger("alflow")
 
@@ -41,6 +42,9 @@ TELL_EVERY_S: Final = 10.0
 
 LONGEST_PAUSE_S: Final = 15.0
 """Between two attempts to reach a scheduler that is gone; the first pause is a second, each next twice as long."""
+
+ROLES: Final = ("client", "scheduler", "worker")
+"""Who shows a certificate."""
 
 SETTINGS: Final[dict[str, Any]] = {"logging.distributed": "error", "distributed.comm.timeouts.connect": "5s"}
 
@@ -71,6 +75,7 @@ class ClusterWorkers:
         self._known: dict[str, Seat | None] = {}
         self._live: dict[str, Mapping[str, Any]] = {}
         self._arrived: dict[str, list[str]] = {}
+        self._leaving: set[str] = set()
         self._looked = self._told = 0.0
         self._away_since: float | None = None
         self._empty_since: float | None = None
@@ -82,7 +87,7 @@ class ClusterWorkers:
         cloudpickle.register_pickle_by_value(census)
         mark(folder, self._mark)
         try:
-            self._wait_for_workers()
+            self._begin()
         except BaseException:
             self.close()
             raise
@@ -97,7 +102,7 @@ class ClusterWorkers:
     def seats(self) -> Sequence[Seat]:
         """Workers that are there, have our versions and were seen idle once."""
         fit = [address for address, worker in self._live.items() if worker.get("status") == "running"]
-        return [seat for address in fit if (seat := self._known.get(address)) is not None]
+        return [seat for address in fit if (seat := self._known.get(address)) is not None and seat.pool]
 
     @property
     def pools(self) -> Mapping[str, int]:
@@ -107,6 +112,10 @@ class ClusterWorkers:
     def gone(self, seat: Seat) -> bool:
         """Whether the scheduler no longer knows a worker."""
         return self._client is not None and seat.address not in self._live
+
+    def leaves(self, seat: Seat) -> bool:
+        """Whether a worker has said that it takes nothing more, before it left or while it is still there."""
+        return seat.address in self._leaving
 
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker. The key is new each time: a scheduler may remember those of an earlier session."""
@@ -161,6 +170,9 @@ class ClusterWorkers:
     @property
     def _at(self) -> str:
         return str(self._config.address or self._config.scheduler_file)
+
+    def _begin(self) -> None:
+        self._wait_for_workers()
 
     def _wait_for_workers(self) -> None:
         """Wait until there is a worker for every kind of task."""
@@ -231,14 +243,7 @@ class ClusterWorkers:
             refusal = refused(address, given)
             if refusal:
                 raise ConfigError(f"cluster.scheduler_file: {refusal}.")
-        security = None
-        if given is not None:
-            security = Security(
-                require_encryption=True,
-                tls_ca_file=str(given.ca),
-                tls_client_cert=str(given.cert),
-                tls_client_key=str(given.key),
-            )
+        security = security_of(given) if given is not None else None
         return Client(address, security=security, timeout=5, name="alflow")
 
     def _let_go(self) -> None:
@@ -260,6 +265,12 @@ class ClusterWorkers:
         self._live = dict(told["workers"])
         for address in [address for address in self._known if address not in self._live]:
             del self._known[address]
+        for address, seat in self._known.items():
+            pool = _pool(self._live[address].get("resources") or {})
+            if seat is not None and seat.pool != pool:
+                self._known[address] = replace(seat, pool=pool)
+                if not pool:
+                    self._leaving.add(address)
         # What an orchestrator that died had started may still run: such a worker is ours once it is idle.
         idle = [address for address in self._live if address not in self._known and not _executing(self._live[address])]
         if idle:
@@ -312,15 +323,26 @@ class ClusterWorkers:
             self._known[address] = None if wrong else seat
 
 
+def security_of(given: SecurityConfig) -> Security:
+    """Certificates as Dask wants them, the same for all of its roles."""
+    roles = {f"tls_{role}_{part}": str(getattr(given, part)) for role in ROLES for part in ("cert", "key")}
+    return Security(require_encryption=True, tls_ca_file=str(given.ca), **roles)
+
+
 def _pool(resources: Mapping[str, float]) -> str:
     """What a worker takes, by the resources it declares; everything, if it declares none of ours.
+
+    Nothing, which has an empty name, if it declares that it has none of them left.
 
     Examples:
         >>> _pool({"train": 1.0, "label": 1.0}), _pool({"GPU": 2.0})
         ('label+train', 'shared')
+        >>> _pool({"label": 0.0})
+        ''
     """
     kinds = [kind for kind in KINDS if resources.get(kind, 0) > 0]
-    return "+".join(kinds) if kinds and len(kinds) < len(KINDS) else SHARED
+    declares = any(kind in resources for kind in KINDS)
+    return "+".join(kinds) if declares and len(kinds) < len(KINDS) else SHARED
 
 
 def _executing(worker: Mapping[str, Any]) -> bool:

@@ -174,19 +174,24 @@ class DaskExecutor:
                 self._breaker.limit,
             )
 
+    def _lost_at(self, sent: _Sent, why: str, worker: str) -> Completion:
+        """A task whose worker is gone; of one that was to leave, its time was up."""
+        cause = FailureKind.WALLTIME if self._workers.leaves(sent.seat) else FailureKind.WORKER_LOST
+        return Completion(sent.task.name, lost=why, worker=worker, cause=cause)
+
     def _completion(self, future: Future[Any], sent: _Sent) -> Completion | Again:
         name, worker = sent.task.name, sent.seat.address
         try:
             answer = self._workers.unpack(sent.task, sent.seat, future.result(timeout=30))
         except KilledWorker as error:
             worker = getattr(error.last_worker, "address", worker)
-            return Completion(name, lost=f"worker {worker} died", worker=worker)
+            return self._lost_at(sent, f"worker {worker} died", worker)
         except FutureCancelledError as error:
             if error.reason == "scheduler-connection-lost":
                 return _lost_with_scheduler(sent)
-            return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
+            return self._lost_at(sent, f"{type(error).__name__}: {error}", worker)
         except (NoValidWorkerError, NoWorkerError, CommClosedError, TimeoutError) as error:
-            return Completion(name, lost=f"{type(error).__name__}: {error}", worker=worker)
+            return self._lost_at(sent, f"{type(error).__name__}: {error}", worker)
         except Exception:
             return Completion(name, broken=traceback.format_exc(), worker=worker)
         finally:

@@ -78,6 +78,10 @@ class Workers(Protocol):
         """Whether a worker has left for good, so that what it was running will not come back."""
         ...
 
+    def leaves(self, seat: Seat) -> bool:
+        """Whether a worker's time is nearly up, so that it is given nothing more."""
+        ...
+
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker."""
         ...

@@ -1,0 +1,139 @@
+"""Workers as jobs of SLURM: the scheduler lives in this process, behind TLS, and the jobs come to it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import dask
+from distributed import Scheduler, SpecCluster
+
+from alflow.campaign.certificates import make_certificates
+from alflow.campaign.config import CampaignConfig
+from alflow.campaign.executors.dask.cluster import ClusterWorkers, security_of
+from alflow.campaign.executors.dask.local import SETTINGS
+from alflow.campaign.job_scripts import job_scripts
+from alflow.campaign.pool_config import ExternalCluster, SecurityConfig, is_loopback
+from alflow.campaign.pools import threads_for
+from alflow.campaign.slurm_config import SlurmCluster, SlurmConfig
+from alflow.campaign.slurm_jobs import SlurmJobs
+from alflow.errors import ConfigError
+
+__all__ = ["SlurmWorkers"]
+
+LOST_SCHEDULER_S: Final = 60.0
+"""How long a scheduler of this process may be unreachable, s; then something is wrong with the machine itself."""
+
+
+class SlurmWorkers(ClusterWorkers):
+    """A scheduler of our own, and workers in jobs that are submitted, replaced and cancelled.
+
+    The campaign begins at once, without workers; each one counts from the moment it joins, however long it waited in
+    the queue.
+
+    Args:
+        config: A campaign with ``cluster: {slurm: …}``.
+        folder: The campaign's folder; nodes must see it under the same path.
+
+    Raises:
+        ConfigError: SLURM is not here, refuses the jobs, or this machine's name is of no use to the nodes.
+    """
+
+    def __init__(self, config: CampaignConfig, folder: Path) -> None:
+        assert isinstance(config.cluster, SlurmCluster)
+        slurm, place = config.cluster.slurm, (folder / "cluster").absolute()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._jobs = SlurmJobs(slurm, place)
+        self._jobs.cancel_left_behind()
+        security = _fresh_certificates(place)
+        self._own_settings = dask.config.set(SETTINGS)
+        self._own_scheduler: SpecCluster | None = None
+        try:
+            self._own_scheduler = _scheduler(slurm, security, config.dashboard_address)
+            address: str = self._own_scheduler.scheduler_address
+            _refuse_hidden(address, slurm)
+            for name, script in job_scripts(config, place, address, security).items():
+                (place / f"{name}.sh").write_text(script, encoding="utf-8")
+        except BaseException:
+            self._end()
+            raise
+        where = ExternalCluster(address=address, security=security, wait_s=LOST_SCHEDULER_S)
+        super().__init__(where, partial(threads_for, config), folder)
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of the dashboard of our own scheduler."""
+        link: str | None = self._own_scheduler.dashboard_link if self._own_scheduler is not None else None
+        return link
+
+    def tend(self) -> None:
+        """See who is there, and submit jobs for those that have ended.
+
+        Raises:
+            ConfigError: SLURM refuses the jobs.
+            CampaignError: Jobs end, again and again, before their workers have joined.
+        """
+        super().tend()
+        self._jobs.tend(self.pools)
+
+    def close(self) -> None:
+        """Cancel the jobs and end the scheduler."""
+        try:
+            super().close()
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        """Submit the jobs; nobody waits for them here."""
+        self.tend()
+
+    def _end(self) -> None:
+        self._jobs.cancel()
+        if self._own_scheduler is not None:
+            self._own_scheduler.close(timeout=30)
+            self._own_scheduler = None
+        self._own_settings.__exit__(None, None, None)
+
+
+def _fresh_certificates(folder: Path) -> SecurityConfig:
+    """New ones each time, so that no job of an earlier scheduler meets this one."""
+    for name in ("cert.pem", "key.pem"):
+        (folder / name).unlink(missing_ok=True)
+    return make_certificates(folder)
+
+
+def _scheduler(slurm: SlurmConfig, security: SecurityConfig, dashboard_address: str) -> SpecCluster:
+    options: dict[str, Any] = {
+        "host": slurm.host or socket.gethostname(),
+        "protocol": "tls://",
+        "port": slurm.port,
+        "security": security_of(security),
+        "dashboard": True,
+        "dashboard_address": dashboard_address,
+    }
+    try:
+        return SpecCluster(
+            workers={},
+            scheduler={"cls": Scheduler, "options": options},
+            security=security_of(security),
+            silence_logs=logging.ERROR,
+            name="alflow",
+        )
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"cluster.slurm: no scheduler can listen on {options['host']}, port {slurm.port} ({error}); give host and "
+            "port of this machine by which the nodes reach it."
+        ) from error
+
+
+def _refuse_hidden(address: str, slurm: SlurmConfig) -> None:
+    """Refuse a host name that means this machine to itself alone, unless that is what was asked for."""
+    if slurm.host is None and is_loopback(address):
+        raise ConfigError(
+            f"cluster.slurm: the name of this machine, {socket.gethostname()}, means {address} here, which "
+            "nodes cannot reach; give host: the name or address by which they reach it, or 127.0.0.1 if the jobs "
+            "run here."
+        )
