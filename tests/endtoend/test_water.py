@@ -91,7 +91,7 @@ def test_the_water_workflow_ends_with_a_summary_and_what_to_do_next(water: Run) 
     check_promises(water.database)
     assert "finished" in water.output
     assert "force error" in water.output
-    assert re.search(r"labelling +exploring +training +idle", water.output), "where the cores' time went"
+    assert re.search(r"labelling +exploring +training +handing over +idle", water.output), "where the cores' time went"
     for next_step in ("alflow status", "alflow export", "alflow.load_committee"):
         assert next_step in water.output
     assert water.seconds < 240  # two minutes on two free cores
