@@ -1,0 +1,199 @@
+"""Workers as jobs of SLURM: what is submitted, followed and cancelled, and how a worker leaves before its time is up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from alflow.campaign.cluster_console import show_jobs
+from alflow.campaign.config import CampaignConfig
+from alflow.campaign.executors import Completion
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
+from alflow.campaign.job_scripts import job_scripts
+from alflow.campaign.launch import run_campaign
+from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
+from alflow.campaign.slurm_jobs import ask_slurm
+from alflow.campaign.tasks import LabelTask
+from alflow.errors import CampaignError, ConfigError
+from alflow.reference import LabelRequest, MorseMolecule
+
+from . import queue_of_processes
+from .references import WATER
+from .test_cluster import cluster, rattled, wait_for
+from .toys import check_promises, rows, toy
+
+JOBS = {"label": {"workers": 2}, "explore+train": {"memory_gib": 3}}
+FILES = SecurityConfig(ca=Path("/c d/ca"), cert=Path("/c d/cert"), key=Path("/c d/key"))
+
+
+def on_slurm(folder: Path, jobs: dict[str, Any] | None = None, delay_s: float = 0.0, **keys: Any) -> CampaignConfig:
+    slurm = {"host": "127.0.0.1", "look_every_s": 0.5, "jobs": jobs or JOBS} | keys
+    return toy(folder, delay_s=delay_s, executor="dask", cluster={"slurm": slurm})
+
+
+def scripts_of(config: CampaignConfig) -> dict[str, str]:
+    return job_scripts(config, Path("/shared/toy.alflow/cluster"), "tls://10.0.0.1:8786", FILES)
+
+
+def test_each_class_of_jobs_has_a_script_that_bash_understands(tmp_path: Path) -> None:
+    jobs = {
+        "label": {"workers": 8, "workers_per_job": 4, "time_h": 12, "options": ["--qos=long"], "account": "chem"},
+        "explore+train": {"memory_gib": 3, "partition": "gpu", "drain_s": 600},
+    }
+    setup = ["module load python/3.11", "source env/bin/activate"]
+    made = scripts_of(on_slurm(tmp_path, jobs, setup=setup, python="python3"))
+    assert list(made) == list(jobs)
+    for text in made.values():
+        assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+        first_other = next(line for line in text.splitlines()[1:] if not line.startswith("#SBATCH"))
+        assert first_other == "set -e", "SLURM reads its options before the first command only"
+        assert [line for line in text.splitlines() if line in setup] == setup
+        assert "--tls-key '/c d/key'" in text
+    options = {name: [x[8:] for x in text.splitlines() if x.startswith("#SBATCH ")] for name, text in made.items()}
+    assert {"--ntasks=4", "--time=720", "--account=chem", "--qos=long", "--no-requeue"} <= set(options["label"])
+    assert {"--ntasks=1", "--mem-per-cpu=3072M", "--partition=gpu"} <= set(options["explore+train"])
+    assert "exec srun --ntasks=4 --cpus-per-task=1 python3 -m distributed.cli.dask_worker" in made["label"]
+    assert "date +%s) + 41940 ))" in made["label"], "12 h less twice 600 s and a minute"
+    assert "--resources 'explore=1 train=1'" in made["explore+train"]
+    assert "date +%s) + 3000 ))" in made["explore+train"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "sentence"),
+    [
+        ({"label": {}}, "no workers take explore, train"),
+        ({"labels": {}}, "expected names out of label"),
+        ({"shared": {"workers": 3, "workers_per_job": 2}}, "must be a multiple of workers_per_job"),
+        ({"shared": {"time_h": 0.25}}, "begin nothing in the last 1260 s of a job, and it has only 900 s"),
+        ({"shared": {"partition": "a\nrm -rf"}}, "partition"),
+        ({"shared": {"options": ["--qos=a\nrm -rf"]}}, "options"),
+        ({"shared": {"partitoin": "a"}}, "partition"),
+    ],
+)
+def test_jobs_that_could_not_work_are_refused(tmp_path: Path, jobs: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        on_slurm(tmp_path, jobs)
+
+
+def test_the_scripts_are_shown_and_nothing_is_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert show_jobs(on_slurm(tmp_path), dry_run=True)
+    shown = capsys.readouterr().out
+    assert "label.sh, submitted 2 time(s)" in shown
+    assert "tls://127.0.0.1:PORT" in shown
+    with pytest.raises(ConfigError, match="no program sbatch"):
+        show_jobs(on_slurm(tmp_path), dry_run=False)
+    with pytest.raises(ConfigError, match="has no jobs"):
+        show_jobs(toy(tmp_path), dry_run=True)
+
+
+def test_jobs_get_nothing_of_the_database_nor_of_the_job_of_the_orchestrator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    given = ask_slurm(["env"]).stdout
+    assert ("secret" in given, "SLURM_MEM_PER_CPU" in given, "SLURM_CONF" in given) == (False, False, True)
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs that run jobs: SLURM's own where it answers."""
+    folder = tmp_path / "queue"
+    if not (shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0):
+        monkeypatch.setenv("PATH", f"{queue_of_processes.install(folder)}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    return folder
+
+
+def workers_of(folder: Path) -> list[psutil.Process]:
+    key = str(folder / "toy.alflow" / "cluster" / "key.pem")
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if key in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+def test_a_campaign_runs_in_jobs_that_are_followed_by_others_and_cancelled_at_its_end(
+    tmp_path: Path, queue: Path
+) -> None:
+    killed: list[int] = []
+
+    class Strike:
+        def seen(self, state: Any, event: Any) -> None:
+            if not killed and state.n_done >= 3:
+                victim = next(p for p in workers_of(tmp_path) if "label=1" in p.cmdline())
+                killed.append(victim.pid)
+                psutil.Process(victim.pid).terminate()
+
+    ended = run_campaign(on_slurm(tmp_path, delay_s=0.3), observers=[Strike()])
+    assert ended.state.phase == "finished"
+    assert killed, "no job was ended"
+    check_promises(tmp_path / "toy.db")
+    logs = sorted((tmp_path / "toy.alflow" / "cluster").glob("label-*.log"))
+    assert len(logs) == 3, "two jobs, and one that followed"
+    assert not (tmp_path / "toy.alflow" / "cluster" / "jobs.json").exists()
+    ends = time.monotonic() + 20
+    while left := workers_of(tmp_path):
+        assert time.monotonic() < ends, f"jobs were not cancelled: {left}"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+def test_jobs_that_cannot_work_end_the_campaign_with_their_log(tmp_path: Path, queue: Path) -> None:
+    broken = on_slurm(tmp_path, setup=["echo no such module >&2; exit 1"])
+    with pytest.raises(
+        CampaignError, match=r"ended 3 times before any of their workers had joined(.|\n)*no such module"
+    ):
+        run_campaign(broken)
+    assert rows(tmp_path / "toy.db", "SELECT state FROM campaigns") == [("stopped",)]
+
+
+@pytest.mark.slow
+def test_a_worker_whose_time_is_nearly_up_finishes_its_label_takes_no_other_and_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster(tmp_path / "cluster", "label=1 explore=1 train=1") as made:
+        where = ExternalCluster.model_validate({"address": made.address, "wait_s": 60})
+        executor = DaskExecutor(ClusterWorkers(where, lambda kind: 1, tmp_path / "toy.alflow"))
+        ended: list[Completion] = []
+        try:
+            (own,) = made.processes[1:]
+            # The first was only there so that the campaign could begin; from now on there is the one that drains.
+            monkeypatch.setenv("ALFLOW_DRAIN_AT", str(time.time() + 12))
+            drained = made.add("short", "label=1", preload="alflow.campaign.executors.dask.drain")
+            wait_for(lambda: executor.pools == {"label": 1, "shared": 1}, lambda: executor.wait(0.1))
+            own.kill()
+            wait_for(lambda: executor.pools == {"label": 1}, lambda: executor.wait(0.1))
+            for name, delay_s in (("label-a", 15.0), ("label-bb", 0.0)):
+                reference = replace(MorseMolecule.around(WATER), delay_s=delay_s)
+                request = LabelRequest(reference, rattled(len(name)), name, tmp_path / "toy.alflow" / "spool")
+                executor.submit(LabelTask(name, request))
+            wait_for(lambda: executor.pools == {}, lambda: ended.extend(executor.wait(0.1)))
+            assert ended == [], "it drains while it still has work"
+            wait_for(lambda: bool(ended), lambda: ended.extend(executor.wait(0.1)))
+            assert [(c.task, c.lost) for c in ended] == [("label-a", None)]
+            assert drained.wait(timeout=30) == 0, "it leaves by itself"
+            executor.wait(0.1)
+            assert len(ended) == 1, "the second label waits for another worker"
+        finally:
+            executor.close()
