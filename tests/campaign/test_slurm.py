@@ -1,4 +1,4 @@
-"""Workers as jobs of SLURM: what is submitted, followed and cancelled, and how a worker leaves before its time is up."""
+"""Workers as jobs of SLURM: what is submitted, followed and cancelled, and how one leaves before its time is up."""
 
 from __future__ import annotations
 
