@@ -25,7 +25,7 @@ import cloudpickle
 import psutil
 
 from alflow.domain import Failure, FailureKind
-from alflow.reference.child import BUG_EXIT, BUG_FILE, OUTPUT_FILE
+from alflow.reference.child import BUG_EXIT, BUG_FILE, NO_ROOM_EXIT, OUTPUT_FILE
 from alflow.reference.guard import Conditions, Guard, GuardPool
 from alflow.reference.request import LabelRequest, LabelResult
 from alflow.reference.spool import find_spooled
@@ -192,6 +192,8 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         failure = Failure(FailureKind(record["kind"]), record["message"], record["diagnostics"])
         return LabelResult(failure, _with_peak(record["provenance"], usage))
     bug = scratch / BUG_FILE
+    if status == NO_ROOM_EXIT:
+        return LabelResult(_no_room(request, scratch, bug), provenance)
     if status == BUG_EXIT and bug.exists():
         story = bug.read_text(encoding="utf-8", errors="replace")
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
@@ -199,6 +201,15 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
+
+
+def _no_room(request: LabelRequest, scratch: Path, bug: Path) -> Failure:
+    """No fault of the structure's: every other label would end like this one."""
+    message = (
+        f"There is no room on the disk for the result of a label, in {request.spool} or {scratch.parent}; make some."
+    )
+    story = bug.read_text(encoding="utf-8", errors="replace") if bug.exists() else ""
+    return Failure(FailureKind.BUG, message, {"traceback": f"{message}\n{story}"})
 
 
 def _obituary(status: int) -> str:
