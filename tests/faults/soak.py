@@ -217,7 +217,8 @@ def safe(database: Path, spool: Path) -> tuple[int, set[str]]:
 
 def stop(folder: Path, process: subprocess.Popen[str], course: Course) -> None:
     """Ask the campaign to stop, as a user would; one that a kill has just hit is started again for that."""
-    if process.poll() == -signal.SIGKILL:
+    ended = process.poll()
+    if ended == -signal.SIGKILL:
         process = begin(folder, course)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
@@ -227,7 +228,7 @@ def stop(folder: Path, process: subprocess.Popen[str], course: Course) -> None:
     if process.poll() is None:
         course.broken.append("the campaign did not stop within two minutes of being asked")
         kill_tree(process)
-    elif process.returncode != 0:
+    elif process.returncode != 0 and ended in (None, -signal.SIGKILL):
         course.broken.append(f"asked to stop, the campaign ended with exit status {process.returncode}")
     try:
         wait_until_nothing_is_left(folder)
