@@ -150,7 +150,12 @@ def _find_or_create(
     stored = {"config": settings, "structures": geometries, "level_id": reference.level.id}
     if is_server(config.database):
         stored["folder"] = str(working_folder(config.database, config.name).absolute())
-    return store.create_campaign(config.name, stored, config.seed)
+    try:
+        return store.create_campaign(config.name, stored, config.seed)
+    except StoreError:
+        if all(record.name != config.name for record in store.campaigns()):
+            raise
+        return _find_or_create(store, config, structures, reference)  # another process was faster, in this instant
 
 
 def _without_place(value: Any) -> Any:

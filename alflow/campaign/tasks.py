@@ -150,7 +150,7 @@ def run_task(task: Task, threads: int = 1) -> Answer:
     """
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    started_at, cpu = time.time(), time.process_time()
+    started_at, began, cpu = time.time(), time.monotonic(), time.process_time()
     value: LabelResult | SegmentOutcome | TrainingResult | dict[str, float]
     if isinstance(task, LabelTask):
         value = run_label(task.request)
@@ -161,7 +161,8 @@ def run_task(task: Task, threads: int = 1) -> Answer:
         value = _train(task)
     else:
         value = _score(task)
-    return Answer(value, socket.gethostname(), os.getpid(), started_at, time.time(), time.process_time() - cpu)
+    ended_at = started_at + time.monotonic() - began  # the clock of the day may have been set meanwhile
+    return Answer(value, socket.gethostname(), os.getpid(), started_at, ended_at, time.process_time() - cpu)
 
 
 def _committee(weights: WeightFile) -> Committee:
@@ -215,6 +216,8 @@ def judge(
         Whether it is accepted, why not, and the metrics: error on audit labels with its 95 % interval.
     """
     metrics: dict[str, float] = {}
+    if not all(bool(tensor.isfinite().all()) for tensor in new.weights.tensors().values()):
+        return False, "its weights are not finite", metrics  # the first labels leave none to measure on
     held_out = [*validation, *audit]
     if held_out and not np.isfinite(force_errors(new, held_out).mean_absolute).all():
         return False, "its forces on held-out labels are not finite", metrics

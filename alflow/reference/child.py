@@ -20,6 +20,7 @@ it. The guard is a process and not a thread of the worker because compiled code 
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import pickle
@@ -32,12 +33,25 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Final, NoReturn
 
-__all__ = ["BUG_EXIT", "BUG_FILE", "ENDED", "HEADER_BYTES", "KILL", "LABEL", "NEWS", "OUTPUT_FILE", "STARTED", "main"]
+__all__ = [
+    "BUG_EXIT",
+    "BUG_FILE",
+    "ENDED",
+    "HEADER_BYTES",
+    "KILL",
+    "LABEL",
+    "NEWS",
+    "NO_ROOM_EXIT",
+    "OUTPUT_FILE",
+    "STARTED",
+    "main",
+]
 
 BUG_FILE: Final = "bug.txt"
 """Where, in the scratch folder, the traceback of an exception is left."""
@@ -47,6 +61,9 @@ OUTPUT_FILE: Final = "output.txt"
 
 BUG_EXIT: Final = 70
 """Exit status after an exception; EX_SOFTWARE of sysexits.h."""
+
+NO_ROOM_EXIT: Final = 74
+"""Exit status when the disk has no room for a result, and perhaps none for a traceback; EX_IOERR of sysexits.h."""
 
 LABEL: Final = b"L"
 """To the guard: a label, followed by the length of the request, big-endian, and the request."""
@@ -64,6 +81,8 @@ ENDED: Final = b"E"
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _UNTOUCHED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -215,12 +234,16 @@ def _work(request: _Request, pipes: _Pipes, guard: int) -> NoReturn:
         # A library that gives up is a crash, and an exit status of 0 without a result is found out by the parent.
         traceback.print_exc()
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        Path(request.scratch, BUG_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+    except BaseException as error:
+        code = NO_ROOM_EXIT if getattr(error, "errno", None) in _NO_ROOM else BUG_EXIT
+        with suppress(OSError):
+            Path(request.scratch, BUG_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os._exit(code & 0xFF)
 
 

@@ -25,11 +25,11 @@ import cloudpickle
 import psutil
 
 from alflow.domain import Failure, FailureKind
-from alflow.reference.child import BUG_EXIT, BUG_FILE, OUTPUT_FILE
+from alflow.reference.child import BUG_EXIT, BUG_FILE, NO_ROOM_EXIT, OUTPUT_FILE
 from alflow.reference.guard import Conditions, Guard, GuardPool
 from alflow.reference.request import LabelRequest, LabelResult
 from alflow.reference.spool import find_spooled
-from alflow.reference.work import FAILURE_FILE, Work
+from alflow.reference.work import FAILURE_FILE, Beginning, Work
 
 __all__ = ["close_guards", "run_label"]
 
@@ -60,13 +60,13 @@ def run_label(request: LabelRequest) -> LabelResult:
         A guard stays for the next label, with its modules in memory, until this process ends; :func:`close_guards`
         ends it sooner. Any number of threads may label at the same time; each then has a guard of its own.
     """
-    started_at = time.time()
+    began = Beginning.now()
     found = find_spooled(request.spool, request.structure.id, request.reference.level.id)
     if found is not None:
         return found.result
     scratch = Path(tempfile.mkdtemp(prefix=f"alflow-{request.key}-")).absolute()
     try:
-        return _run(request, scratch, started_at)
+        return _run(request, scratch, began)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -117,13 +117,13 @@ class _Ending:
     words: str
 
 
-def _run(request: LabelRequest, scratch: Path, started_at: float) -> LabelResult:
+def _run(request: LabelRequest, scratch: Path, began: Beginning) -> LabelResult:
     usage = _Usage()
     try:
-        payload = cloudpickle.dumps(Work(request, scratch, started_at))
+        payload = cloudpickle.dumps(Work(request, scratch, began))
     except Exception as error:
         bug = Failure(FailureKind.BUG, f"The reference cannot be pickled: {type(error).__name__}: {error}")
-        return LabelResult(bug, _provenance(request, started_at, os.getpid(), usage))
+        return LabelResult(bug, _provenance(request, began, os.getpid(), usage))
     (scratch / _CONFIG_FILE).touch()
     conditions = Conditions((*_MODULES, *getattr(request.reference, "preload", ())), _environment(request.threads))
     deadline = time.monotonic() + request.time_limit_s
@@ -141,7 +141,7 @@ def _run(request: LabelRequest, scratch: Path, started_at: float) -> LabelResult
             again = excess is None and guard.worker is None and guard.labels > 1
             _GUARDS.give_back(guard)  # and belongs to another thread at once
         if not again:
-            return _verdict(request, scratch, started_at, ending, usage)
+            return _verdict(request, scratch, began, ending, usage)
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -176,13 +176,13 @@ def _watch(guard: Guard, deadline: float, request: LabelRequest, usage: _Usage) 
     return None
 
 
-def _verdict(request: LabelRequest, scratch: Path, started_at: float, ending: _Ending, usage: _Usage) -> LabelResult:
+def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _Ending, usage: _Usage) -> LabelResult:
     # A result that reached the spool counts, however its process ended afterwards.
     found = find_spooled(request.spool, request.structure.id, request.reference.level.id)
     if found is not None:
         peak = _with_peak(found.result.provenance, usage)
         return replace(found.result, provenance=peak, from_spool=False)
-    provenance: dict[str, Any] = _provenance(request, started_at, ending.pid, usage)
+    provenance: dict[str, Any] = _provenance(request, began, ending.pid, usage)
     if ending.excess is not None:
         return LabelResult(ending.excess, provenance)
     status = ending.exit_code
@@ -192,6 +192,8 @@ def _verdict(request: LabelRequest, scratch: Path, started_at: float, ending: _E
         failure = Failure(FailureKind(record["kind"]), record["message"], record["diagnostics"])
         return LabelResult(failure, _with_peak(record["provenance"], usage))
     bug = scratch / BUG_FILE
+    if status == NO_ROOM_EXIT:
+        return LabelResult(_no_room(request, scratch, bug), provenance)
     if status == BUG_EXIT and bug.exists():
         story = bug.read_text(encoding="utf-8", errors="replace")
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
@@ -199,6 +201,15 @@ def _verdict(request: LabelRequest, scratch: Path, started_at: float, ending: _E
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
+
+
+def _no_room(request: LabelRequest, scratch: Path, bug: Path) -> Failure:
+    """No fault of the structure's: every other label would end like this one."""
+    message = (
+        f"There is no room on the disk for the result of a label, in {request.spool} or {scratch.parent}; make some."
+    )
+    story = bug.read_text(encoding="utf-8", errors="replace") if bug.exists() else ""
+    return Failure(FailureKind.BUG, message, {"traceback": f"{message}\n{story}"})
 
 
 def _obituary(status: int) -> str:
@@ -229,17 +240,14 @@ def _with_peak(provenance: Any, usage: _Usage) -> dict[str, Any]:
     return dict(provenance) | {"peak_memory_mb": peak}
 
 
-def _provenance(request: LabelRequest, started_at: float, pid: int, usage: _Usage) -> dict[str, Any]:
+def _provenance(request: LabelRequest, began: Beginning, pid: int, usage: _Usage) -> dict[str, Any]:
     """Provenance of a label whose process did not live to write its own."""
-    ended_at = time.time()
     return {
         "key": request.key,
         "attempt": request.attempt,
         "host": platform.node(),
         "pid": pid,
-        "started_at": started_at,
-        "ended_at": ended_at,
-        "wall_s": ended_at - started_at,
+        **began.until_now(),
         "cpu_s": usage.cpu_s,
         "peak_memory_mb": usage.peak_memory_mb,
         "threads": request.threads,

@@ -21,10 +21,33 @@ from alflow.reference.request import LabelRequest
 from alflow.reference.spool import spool_path, write_spooled
 from alflow.reference.spotcheck import spot_check
 
-__all__ = ["FAILURE_FILE", "Work"]
+__all__ = ["FAILURE_FILE", "Beginning", "Work"]
 
 FAILURE_FILE: Final = "failure.json"
 """Where, in the scratch folder, a failure is handed to the parent."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A moment on two clocks: one tells the time of day, the other, which nobody sets, how long something takes.
+
+    Attributes:
+        unix: Unix time, s.
+        monotonic: The clock that all processes of a machine share, s.
+    """
+
+    unix: float
+    monotonic: float
+
+    @classmethod
+    def now(cls) -> Beginning:
+        """This moment."""
+        return cls(time.time(), time.monotonic())
+
+    def until_now(self) -> dict[str, float]:
+        """Begin, end and what lies between them, as the provenance of a label tells them, s."""
+        ended = self.unix + time.monotonic() - self.monotonic
+        return {"started_at": self.unix, "ended_at": ended, "wall_s": ended - self.unix}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +57,12 @@ class Work:
     Attributes:
         request: What is asked.
         scratch: The process's own folder.
-        started_at: When the parent began, Unix time, s.
+        began: When the parent began.
     """
 
     request: LabelRequest
     scratch: Path
-    started_at: float
+    began: Beginning
 
     def __call__(self) -> None:
         """Evaluate the structure; spool an evaluation, hand a failure over in the scratch folder.
@@ -95,16 +118,13 @@ class Work:
         return outcome
 
     def _provenance(self) -> dict[str, Any]:
-        ended = time.time()
         own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "key": self.request.key,
             "attempt": self.request.attempt,
             "host": platform.node(),
             "pid": os.getpid(),
-            "started_at": self.started_at,
-            "ended_at": ended,
-            "wall_s": ended - self.started_at,
+            **self.began.until_now(),
             "cpu_s": own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime,
             "peak_memory_mb": _peak_memory_mb(own.ru_maxrss),
             "threads": self.request.threads,

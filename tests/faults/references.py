@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -70,6 +72,28 @@ class Telling:
             return outcome
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         return Evaluation(outcome.energy, outcome.forces, None, {name: os.environ.get(name) for name in names})
+
+
+@dataclass(frozen=True)
+class Cramped:
+    """A surface that is right, in a process that finds no room on the disk for what it has computed.
+
+    Attributes:
+        inner: What is right.
+        full: A file; while it is there, no file may grow beyond some hundred bytes.
+    """
+
+    inner: MorseMolecule
+    full: Path
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        if self.full.exists():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+        return self.inner.evaluate(structure)
 
 
 def _eat_memory() -> None:

@@ -10,9 +10,9 @@ from alflow import CampaignConfig, Structure
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.exploration import rattle
 from alflow.reference import MorseMolecule
-from tests.campaign.toys import WATER_ANG, check_promises, rows, toy
+from tests.campaign.toys import WATER_ANG, broken_promises, check_promises, rows, toy
 
-from .references import Treacherous
+from .references import Cramped, Treacherous
 
 WATER = Structure.of("OHH", WATER_ANG)
 MOLECULE = MorseMolecule.around(WATER)
@@ -128,3 +128,21 @@ def test_a_defect_that_was_not_mended_fails_again(tmp_path: Path, database: str)
     assert run_campaign(config, reference=reference).state.phase == "failed"
     assert resume_campaign(config.database, reference=reference).state.phase == "failed"
     assert rows(config.database, "SELECT count(*) FROM executions WHERE failure_kind = 'BUG'") == [(2,)]
+
+
+def test_a_label_that_finds_no_room_for_its_result_pauses_the_campaign(tmp_path: Path) -> None:
+    """Nobody's attempt, no torn file, and no label without its numbers."""
+    config, full = toy(tmp_path), tmp_path / "full"
+    full.touch()
+    reference = Cramped(MOLECULE, full)
+    ended = run_campaign(config, reference=reference)
+    assert ended.state.phase == "failed"
+    assert ended.state.reason.startswith("There is no room on the disk for the result of a label, in ")
+    told = rows(config.database, "SELECT DISTINCT failure_kind, status FROM executions WHERE status <> 'lost'")
+    assert told == [("BUG", "failed")]
+    assert rows(config.database, "SELECT count(*) FROM labels") == [(0,)]
+    assert list((tmp_path / "toy.alflow" / "spool").glob("*.json")) == []
+    assert broken_promises(config.database) == {}
+    full.unlink()
+    assert resume_campaign(config.database, reference=reference).state.phase == "finished"
+    check_promises(config.database)

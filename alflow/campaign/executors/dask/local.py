@@ -188,6 +188,14 @@ class LocalWorkers:
         self._restore()
 
     def _start(self) -> None:
+        """Start all, and once more if one of them was killed meanwhile; Dask gives up them all for one."""
+        try:
+            self._start_together()
+        except RuntimeError as error:
+            log.warning("A worker died while it started (%s); all are started once more", error)
+            self._start_together()
+
+    def _start_together(self) -> None:
         self._missing = {}
         self.session += 1
         spawning = asyncio.Lock()
@@ -208,7 +216,6 @@ class LocalWorkers:
         )
         try:
             self._client = Client(self._cluster)
-            self._client.register_plugin(DeafToInterrupts())
         except BaseException:
             self._cluster.close()
             raise
@@ -240,6 +247,7 @@ def _nanny(pool: Pool, spawning: asyncio.Lock) -> dict[str, Any]:
         "silence_logs": logging.ERROR,
         "environment": worker_environment(pool.threads) | dict(pool.environment),
         "spawning": spawning,
+        "plugins": [DeafToInterrupts()],  # told to all together, a worker that dies meanwhile would break the start
     }
     return {"cls": PoolNanny, "options": options}
 

@@ -1,0 +1,156 @@
+"""Files and checkpoints that are damaged while a campaign runs or sleeps, and trainers that bring nothing good."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alflow.campaign import tasks
+from alflow.campaign.events import Event, TrainingDone
+from alflow.campaign.launch import resume_campaign, run_campaign
+from alflow.campaign.state import State
+from alflow.errors import StoreError
+from alflow.training import fit_committee
+from alflow.training.committee import Fit
+from tests.campaign.test_journal import CutAfter, PowerCut
+from tests.campaign.toys import broken_promises, check_promises, journal, labels, rows, toy
+
+
+class Once:
+    """An observer that does something at the first committee."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act: Callable[[], None] | None = act
+
+    def seen(self, state: State, event: Event | None) -> None:
+        if self.act is not None and state.generation == 1:
+            self.act()
+            self.act = None
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Database of a campaign that nobody disturbed."""
+    config = toy(tmp_path_factory.mktemp("whole"))
+    run_campaign(config)
+    return Path(config.database)
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated"])
+def test_weights_damaged_while_a_campaign_runs_pause_it_and_are_trained_again(tmp_path: Path, damage: str) -> None:
+    """Whoever reads them next notices by their hash; nothing is computed with them."""
+    config = toy(tmp_path)
+    hit: list[Path] = []
+
+    def spoil() -> None:
+        tasks._CACHE.clear()  # as for a worker that has not met this committee yet
+        (path,) = (tmp_path / "toy.alflow" / "weights").iterdir()
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if damage == "altered" else whole[: len(whole) // 2])
+        hit.append(path)
+
+    ended = run_campaign(config, observers=[Once(spoil)])
+    assert ended.state.phase == "failed"
+    assert "CheckpointError" in ended.state.reason
+    assert hit[0].name in ended.state.reason
+    before = {row[0] for row in rows(config.database, "SELECT structure_id FROM labels")}
+
+    again = resume_campaign(config.database)
+    assert again.state.phase == "finished"
+    lost = rows(config.database, "SELECT payload_json FROM events WHERE kind = 'committee_lost'")
+    assert [hit[0].name in str(payload) for (payload,) in lost] == [True], "the loss is in the journal, once"
+    assert before <= {row[0] for row in rows(config.database, "SELECT structure_id FROM labels")}
+    assert again.committee is not None
+    assert again.committee != hit[0]
+    named = broken_promises(config.database)
+    assert {name: len(lines) for name, lines in named.items()} == {"weights": 1}, "the damaged file and nothing else"
+    assert hit[0].name in named["weights"][0]
+    hit[0].unlink()
+    assert broken_promises(config.database) == {}
+
+
+def test_a_truncated_checkpoint_of_a_walker_is_refused_and_a_backup_ends_as_if_nothing_had_been(
+    whole: Path, tmp_path: Path
+) -> None:
+    config = toy(tmp_path)
+    with pytest.raises(PowerCut):
+        run_campaign(config, observers=[CutAfter(16)])
+    ((blob,),) = rows(config.database, "SELECT velocities_ang_fs FROM walkers WHERE walker = 1")
+    _set_velocities(config.database, blob[:40])
+    before = journal(config.database)
+    with pytest.raises(StoreError, match=r"40 bytes is damaged.*Restore the database from a backup"):
+        resume_campaign(config.database)
+    assert journal(config.database) == before
+    assert rows(config.database, "SELECT holder FROM campaigns") == [(None,)]
+    assert list(broken_promises(config.database)) == ["arrays"]
+    _set_velocities(config.database, blob)
+    assert resume_campaign(config.database).state.phase == "finished"
+    check_promises(config.database)
+    assert labels(config.database) == labels(whole)
+
+
+def _set_velocities(database: str, blob: bytes) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE walkers SET velocities_ang_fs = ? WHERE walker = 1", (blob,))
+
+
+def not_a_number(fit: Fit) -> Fit:
+    """What training gives when it runs away and does not notice."""
+    weights = fit.committee.weights.to(fit.committee.dtype)
+    weights.output.fill_(np.nan)
+    return replace(fit, committee=replace(fit.committee, weights=weights))
+
+
+def worse(fit: Fit) -> Fit:
+    """What training gives when it runs away and stops in time."""
+    weights = fit.committee.weights.to(fit.committee.dtype)
+    weights.output.mul_(50.0)
+    return replace(fit, committee=replace(fit.committee, weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "number"),
+    [(not_a_number, 2), (not_a_number, 4), (worse, 4)],
+    ids=["NaN before there is a held-out label", "NaN", "worse"],
+)
+def test_a_committee_that_is_worse_or_no_number_is_rejected_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Callable[[Fit], Fit], number: int
+) -> None:
+    """One training goes wrong; those before and after it are the real ones."""
+    trained = 0
+
+    def train(*given: Any, **more: Any) -> Fit:
+        nonlocal trained
+        trained += 1
+        fit = fit_committee(*given, **more)
+        return trainer(fit) if trained == number else fit
+
+    monkeypatch.setattr(tasks, "fit_committee", train)
+    seen: list[tuple[bool, int, str]] = []
+
+    class Watching:
+        def seen(self, state: State, event: Event | None) -> None:
+            if isinstance(event, TrainingDone):
+                active = rows(config.database, "SELECT sha256 FROM committees WHERE state = 'active'")
+                seen.append((event.accepted, state.generation, active[0][0]))
+
+    config = toy(tmp_path, label_budget=20)
+    ended = run_campaign(config, observers=[Watching()])
+    assert ended.state.phase == "finished"
+    assert [accepted for accepted, *_ in seen[:number]] == [True] * (number - 1) + [False]
+    assert seen[number - 1][1:] == seen[number - 2][1:], "the old committee stays"
+    assert len(seen) > number, "training goes on"
+    told = rows(config.database, "SELECT payload_json FROM events WHERE kind = 'training_done' ORDER BY seq")
+    payload = json.loads(told[number - 1][0])
+    assert (payload["accepted"], bool(payload["reason"])) == (False, True)
+    state = f"SELECT generation, state FROM committees WHERE sha256 = '{payload['sha256']}'"
+    assert rows(config.database, state) == [(number, "rejected")]
+    check_promises(config.database)
