@@ -19,7 +19,7 @@ from alflow.campaign.commands import (
     StartScoring,
     StartTraining,
 )
-from alflow.campaign.decide import decide, replay
+from alflow.campaign.decide import LOSS_LIMIT, decide, replay
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
@@ -32,6 +32,7 @@ from alflow.campaign.events import (
     SegmentDone,
     StopRequested,
     TaskBroken,
+    TaskLost,
     TrainingDone,
     WalkerReport,
     event_from_payload,
@@ -369,6 +370,27 @@ def test_a_quiet_campaign_ends_even_if_no_audit_frame_can_be_found() -> None:
     last = world.play(config())
     assert (last.phase, last.n_audit) == ("finished", 0)
     assert "no frame was flagged" in last.reason
+
+
+def test_time_that_is_up_fails_no_campaign_but_a_label_that_never_ends_in_time_is_given_up() -> None:
+    """Lost workers say that something is wrong with the machines; the end of a job says nothing."""
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    while not any(isinstance(c, StartLabel) for c in world.open):
+        world.record(world.answer(world.open.pop(0)))
+    state = world.states[-1]
+    (task, running) = next((name, r) for name, r in state.running.items() if r.kind == "label")
+    assert running.request is not None
+    state = replace(state, losses=LOSS_LIMIT - 1)
+    after, _ = decide(state, TaskLost(task, "its time was up", "WALLTIME"))
+    assert (after.phase, after.losses) == (state.phase, LOSS_LIMIT - 1)
+    failed, _ = decide(state, TaskLost(task, "its worker died", "WORKER_LOST"))
+    assert failed.phase == "failed"
+    tried = replace(running, request=replace(running.request, n_lost=LOSS_LIMIT - 1))
+    given_up, _ = decide(
+        replace(state, running={**state.running, task: tried}), TaskLost(task, "its time was up", "WALLTIME")
+    )
+    assert given_up.n_quarantined == state.n_quarantined + 1
 
 
 def test_a_lost_weight_file_costs_a_training_and_no_label() -> None:

@@ -1,4 +1,4 @@
-"""Workers as jobs of SLURM: what is submitted, followed and cancelled, and how one leaves before its time is up."""
+"""Workers as jobs of SLURM: submitted, followed by others, cancelled; and how a worker leaves before its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from alflow.campaign.cluster_console import show_jobs
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.executors import Completion
-from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, slurm
 from alflow.campaign.job_scripts import job_scripts
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
@@ -107,11 +107,18 @@ def test_jobs_get_nothing_of_the_database_nor_of_the_job_of_the_orchestrator(
     assert ("secret" in given, "SLURM_MEM_PER_CPU" in given, "SLURM_CONF" in given) == (False, False, True)
 
 
+def slurm_answers() -> bool:
+    try:
+        return subprocess.run(["sinfo"], capture_output=True, check=False, timeout=3).returncode == 0
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False
+
+
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs that run jobs: SLURM's own where it answers."""
     folder = tmp_path / "queue"
-    if not (shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0):
+    if not slurm_answers():
         monkeypatch.setenv("PATH", f"{queue_of_processes.install(folder)}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     return folder
@@ -133,23 +140,25 @@ def workers_of(folder: Path) -> list[psutil.Process]:
 @pytest.mark.alone
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 def test_a_campaign_runs_in_jobs_that_are_followed_by_others_and_cancelled_at_its_end(
-    tmp_path: Path, queue: Path
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """All jobs end at once, and their successors take longer than a lost scheduler would be waited for."""
+    monkeypatch.setattr(slurm, "LOST_SCHEDULER_S", 2.0)
     killed: list[int] = []
 
     class Strike:
         def seen(self, state: Any, event: Any) -> None:
             if not killed and state.n_done >= 3:
-                victim = next(p for p in workers_of(tmp_path) if "label=1" in p.cmdline())
-                killed.append(victim.pid)
-                psutil.Process(victim.pid).terminate()
+                killed.extend(worker.pid for worker in workers_of(tmp_path))
+                for pid in killed:
+                    psutil.Process(pid).terminate()
 
     ended = run_campaign(on_slurm(tmp_path, delay_s=0.3), observers=[Strike()])
     assert ended.state.phase == "finished"
     assert killed, "no job was ended"
     check_promises(tmp_path / "toy.db")
     logs = sorted((tmp_path / "toy.alflow" / "cluster").glob("label-*.log"))
-    assert len(logs) == 3, "two jobs, and one that followed"
+    assert len(logs) == 4, "two jobs, and two that followed"
     assert not (tmp_path / "toy.alflow" / "cluster" / "jobs.json").exists()
     ends = time.monotonic() + 20
     while left := workers_of(tmp_path):
@@ -169,6 +178,7 @@ def test_jobs_that_cannot_work_end_the_campaign_with_their_log(tmp_path: Path, q
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_worker_whose_time_is_nearly_up_finishes_its_label_takes_no_other_and_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +189,7 @@ def test_a_worker_whose_time_is_nearly_up_finishes_its_label_takes_no_other_and_
         try:
             (own,) = made.processes[1:]
             # The first was only there so that the campaign could begin; from now on there is the one that drains.
-            monkeypatch.setenv("ALFLOW_DRAIN_AT", str(time.time() + 12))
+            monkeypatch.setenv("ALFLOW_DRAIN_AT", str(time.time() + 15))
             drained = made.add("short", "label=1", preload="alflow.campaign.executors.dask.drain")
             wait_for(lambda: executor.pools == {"label": 1, "shared": 1}, lambda: executor.wait(0.1))
             own.kill()

@@ -90,6 +90,11 @@ class SlurmWorkers(ClusterWorkers):
         """Submit the jobs; nobody waits for them here."""
         self.tend()
 
+    def _miss_workers(self) -> None:
+        """Be patient: jobs that follow others may wait in the queue for hours, and those that fail are counted."""
+        if not self._live:
+            self._tell("Waiting for workers: SLURM has started no job whose worker has joined")
+
     def _end(self) -> None:
         self._jobs.cancel()
         if self._own_scheduler is not None:
