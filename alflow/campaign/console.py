@@ -17,9 +17,9 @@ from rich.text import Text
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.launch import Ended, resume_campaign, run_campaign
 from alflow.campaign.progress import LiveProgress, LogProgress, milli, progress
-from alflow.campaign.summary import Summary, summarize
 from alflow.domain import Reference
 from alflow.errors import CampaignError
+from alflow.reports.summary import Summary, summarize
 from alflow.store import Store
 from alflow.store.location import shown
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from alflow.campaign.console import curve_table, summary_table, time_table
 from alflow.campaign.retry import retry_hint
-from alflow.campaign.summary import summarize
+from alflow.reports.summary import summarize
 from alflow.store import FrameStory, Store
 
 __all__ = ["show_status", "show_story", "story_lines"]

@@ -9,7 +9,7 @@ import pytest
 from alflow.campaign.events import Event, LabelFailed, TrainingDone
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.state import State
-from alflow.campaign.summary import summarize
+from alflow.reports.summary import summarize
 from alflow.store import Store
 
 from .references import Jumping, is_long

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alflow.campaign.summary import drained_machines, split_time
+from alflow.reports.summary import drained_machines, split_time
 from alflow.store import EventRecord, ExecutionRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
