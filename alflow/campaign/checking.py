@@ -166,7 +166,7 @@ def _state_is_told(
         "done": state.n_done,
         "quarantined": state.n_quarantined,
         "pending": len(state.queue),
-        "running": len(state.running_of("label")),
+        "running": state.running_of("label"),
         "active generation": state.generation,
     }
     shown = {name: active if name == "active generation" else counts[name] for name in told}

@@ -143,7 +143,7 @@ def _start_again(state: State, task: str) -> Change:
         start = replace(start, generation=state.generation)  # it gets the committee of today
         running = replace(running, generation=state.generation, start=start)
     state = state.without_task(task)
-    return replace(state, running={**state.running, task: running}), [start]
+    return state.with_task(task, running), [start]
 
 
 def _put_back(state: State, task: str, innocent: bool = False) -> Change:
@@ -155,11 +155,9 @@ def _put_back(state: State, task: str, innocent: bool = False) -> Change:
     if running.kind == "score":
         return replace(state, rescore=True), []
     if running.kind == "explore":
-        for number in running.walkers:
-            walker = state.walkers[number]
-            back = replace(walker, status="ready", segment=walker.segment - 1, restart=number in running.restarts)
-            state = state.with_walker(back)
-        return state, []
+        aboard = [state.walkers[number] for number in running.walkers]
+        back = (replace(w, status="ready", segment=w.segment - 1, restart=w.walker in running.restarts) for w in aboard)
+        return state.with_walkers(back), []
     assert running.request is not None
     request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
     if request.n_lost >= LOSS_LIMIT and not innocent:
@@ -193,8 +191,9 @@ def _seeds(state: State, event: SeedsProposed) -> Change:
 def _segment(state: State, event: SegmentDone) -> Change:
     state = state.without_task(event.task)
     commands: list[Command] = []
+    state = state.with_walkers(_reported(state, report) for report in event.reports)
     for report in event.reports:
-        state, more = _report(state, report, event.generation)
+        state, more = _seen(state, report, event.generation)
         commands.extend(more)
     flagged = any(r.frame is not None and r.frame.duplicate_of is None for r in event.reports if r.status == "paused")
     steps = sum(r.steps for r in event.reports if r.status != "reset")
@@ -213,7 +212,8 @@ def _segment(state: State, event: SegmentDone) -> Change:
     return state, commands
 
 
-def _report(state: State, report: WalkerReport, generation: int) -> Change:
+def _reported(state: State, report: WalkerReport) -> WalkerState:
+    """A walker after its segment."""
     before = state.walkers[report.walker]
     walker = replace(
         before,
@@ -225,25 +225,27 @@ def _report(state: State, report: WalkerReport, generation: int) -> Change:
         resets=before.resets + (report.status == "reset"),
         resets_in_a_row=0,
     )
-    frame = report.frame
     if report.status == "reset":
-        commands: list[Command] = []
-        if frame is not None:
-            commands.append(DropFrame(frame.frame_id, "unphysical", report.reason))
         in_a_row = before.resets_in_a_row + 1
-        walker = replace(walker, resets_in_a_row=in_a_row)
         if in_a_row >= 2 * HOME_AFTER_RESETS:  # home did not help either: only a better committee will
-            walker = replace(walker, status="paused", needs_labels=state.n_done + 1, resets_in_a_row=0)
-        elif in_a_row >= HOME_AFTER_RESETS:
-            walker = replace(walker, restart=True)
-        return state.with_walker(walker), commands
-    if report.status == "running" or frame is None:
-        return state.with_walker(walker), []
-    walker = replace(walker, status="paused")
+            return replace(walker, status="paused", needs_labels=state.n_done + 1)
+        return replace(walker, resets_in_a_row=in_a_row, restart=walker.restart or in_a_row >= HOME_AFTER_RESETS)
+    if report.status == "running" or report.frame is None:
+        return walker
+    if report.frame.duplicate_of is not None:
+        return replace(walker, status="paused", needs_labels=state.n_done + 1)
+    return replace(walker, status="paused", frame_id=report.frame.frame_id, needs_labels=None)
+
+
+def _seen(state: State, report: WalkerReport, generation: int) -> Change:
+    """What becomes of the frame at which a walker ended its segment."""
+    frame = report.frame
+    if frame is None or report.status == "running":
+        return state, []
+    if report.status == "reset":
+        return state, [DropFrame(frame.frame_id, "unphysical", report.reason)]
     if frame.duplicate_of is not None:
-        state = state.with_walker(replace(walker, needs_labels=state.n_done + 1))
         return state, [DropFrame(frame.frame_id, "duplicate", f"nearly the same as frame {frame.duplicate_of}")]
-    state = state.with_walker(replace(walker, frame_id=frame.frame_id, needs_labels=None))
     return enqueue(state, _request(frame, "flagged", generation))
 
 
@@ -304,10 +306,11 @@ def _training(state: State, event: TrainingDone) -> Change:
 
 def _release(state: State, covered: int) -> State:
     """Let the walkers go on whose frames are settled and known to the latest training."""
-    for walker in state.walkers:
-        if walker.status == "paused" and walker.needs_labels is not None and walker.needs_labels <= covered:
-            state = state.with_walker(replace(walker, status="ready", needs_labels=None, reason=""))
-    return state
+    return state.with_walkers(
+        replace(walker, status="ready", needs_labels=None, reason="")
+        for walker in state.walkers
+        if walker.status == "paused" and walker.needs_labels is not None and walker.needs_labels <= covered
+    )
 
 
 def _rescored(state: State, event: QueueRescored) -> Change:
@@ -316,10 +319,12 @@ def _rescored(state: State, event: QueueRescored) -> Change:
         return replace(state, rescore=True), []
     queue, dropped = rescore(state.queue, event.scores, state.threshold, event.generation)
     state = replace(state, queue=queue)
-    for request, _ in dropped:
-        for walker in state.walkers:
-            if walker.frame_id == request.frame_id:
-                state = state.with_walker(replace(walker, status="ready", frame_id=None, needs_labels=None, reason=""))
+    gone = {request.frame_id for request, _ in dropped}
+    state = state.with_walkers(
+        replace(walker, status="ready", frame_id=None, needs_labels=None, reason="")
+        for walker in state.walkers
+        if walker.frame_id in gone
+    )
     return drop(state, dropped, [])
 
 

@@ -19,9 +19,9 @@ from alflow.campaign.commands import (
     StartTraining,
     WalkerOrder,
 )
-from alflow.campaign.pools import KINDS, Kind, slots_for
+from alflow.campaign.pools import KINDS, Kind, kind_of, slots_for
 from alflow.campaign.state import Running, State, WalkerState, replace
-from alflow.selection import Request, next_request
+from alflow.selection import Request, next_request, waiting_for
 from alflow.units import FS_PER_PS
 
 __all__ = ["TOO_LATE", "job_of", "label_now", "plan"]
@@ -100,7 +100,7 @@ def _start_one(state: State) -> tuple[State, list[Command]]:
     if can_explore and _scoring_due(state):
         return _start_scoring(state)
     idle = len(rooms) == len(KINDS)
-    can_label &= bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
+    can_label &= bool(state.queue) and state.n_done + state.running_of("label") < state.config.label_budget
     if can_label and state.last_start == "explore":
         return _start_label(state)
     group = _ready_group(state) if can_explore else ()
@@ -118,11 +118,11 @@ def _start_in_turn(state: State, rooms: frozenset[Kind]) -> tuple[State, list[Co
 
     A walker's turn ends at a flag, or after ``segment_steps``. A cycle without any flag is followed by the next.
     """
-    under_way = {"explore" if task.kind == "score" else task.kind for task in state.running.values()}
+    under_way = {kind_of(task.kind) for task in state.running.values()}
     group = _ready_group(state)
     if "explore" in rooms and group and under_way <= {"explore"}:
         return _start_exploring(state, group)
-    can_label = bool(state.queue) and state.n_done + len(state.running_of("label")) < state.config.label_budget
+    can_label = bool(state.queue) and state.n_done + state.running_of("label") < state.config.label_budget
     if "label" in rooms and can_label and under_way <= {"label"}:
         return _start_label(state)
     if under_way:
@@ -141,7 +141,7 @@ def _fresh_labels(state: State) -> int:
 
 
 def _scoring_due(state: State) -> bool:
-    return state.rescore and not state.committee_lost and any(r.purpose == "flagged" for r in state.queue)
+    return state.rescore and not state.committee_lost and waiting_for(state.queue, "flagged") > 0
 
 
 def _training_due(state: State) -> bool:
@@ -152,9 +152,7 @@ def _training_due(state: State) -> bool:
     if state.phase == "closing":
         return not state.running_of("label")
     if state.generation == 0:
-        open_seeds = any(r.purpose == "seed" for r in state.queue)
-        running_seeds = any(r.request and r.request.purpose == "seed" for r in state.running_of("label"))
-        return not (open_seeds or running_seeds)
+        return not (waiting_for(state.queue, "seed") or state.running_of("seed"))
     due = max(state.config.labels_per_generation, int(GROWTH * state.trained_labels))
     return _fresh_labels(state) >= due or _somebody_waits_for_training(state)
 
@@ -174,8 +172,8 @@ def _start_training(state: State) -> tuple[State, list[Command]]:
     number = state.n_trainings + 1
     task = f"train-t{number}"
     started = StartTraining(task, state.generation + 1, state.n_done)
-    running = {**state.running, task: Running("train", n_labels=state.n_done, start=started)}
-    return replace(state, running=running, n_trainings=number, trained_labels=state.n_done), [started]
+    state = state.with_task(task, Running("train", n_labels=state.n_done, start=started))
+    return replace(state, n_trainings=number, trained_labels=state.n_done), [started]
 
 
 def _start_scoring(state: State) -> tuple[State, list[Command]]:
@@ -183,8 +181,8 @@ def _start_scoring(state: State) -> tuple[State, list[Command]]:
     task = f"score-t{number}"
     frames = tuple(r.frame_id for r in state.queue if r.purpose == "flagged")
     start = StartScoring(task, state.generation, frames)
-    running = {**state.running, task: Running("score", generation=state.generation, start=start)}
-    return replace(state, running=running, n_scorings=number, rescore=False), [start]
+    state = state.with_task(task, Running("score", generation=state.generation, start=start))
+    return replace(state, n_scorings=number, rescore=False), [start]
 
 
 def _start_label(state: State) -> tuple[State, list[Command]]:
@@ -199,8 +197,8 @@ def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
     if request.retry:
         task += f"-r{request.retry}"
     start = StartLabel(task, request.frame_id, request.structure_id, request.attempts)
-    running = {**state.running, task: Running("label", request=request, start=start)}
-    return replace(state, running=running), [job_of(request, "running"), start]
+    state = state.with_task(task, Running("label", request=request, start=start))
+    return state, [job_of(request, "running"), start]
 
 
 def _ready_group(state: State) -> tuple[WalkerState, ...]:
@@ -208,14 +206,12 @@ def _ready_group(state: State) -> tuple[WalkerState, ...]:
     if state.generation == 0 or state.committee_lost or not state.ready:
         return ()
     n_groups = min(slots_for(state.workers, "explore"), len(state.walkers))
-    busy = {w % n_groups for task in state.running_of("explore") for w in task.walkers}
+    busy = {w % n_groups for task in state.running.values() if task.kind == "explore" for w in task.walkers}
     ready: dict[int, list[WalkerState]] = {}
-    for walker in [state.walkers[number] for number in sorted(state.ready)]:
+    for walker in [state.walkers[number] for number in sorted(state.ready) if number % n_groups not in busy]:
         if state.config.barrier and walker.step - walker.cycle_step >= state.config.segment_steps:
             continue  # it waits for the others
-        number = walker.walker % n_groups
-        if number not in busy:
-            ready.setdefault(number, []).append(walker)
+        ready.setdefault(walker.walker % n_groups, []).append(walker)
     if not ready:
         return ()
     least = min(ready, key=lambda number: (sum(w.step for w in ready[number]) // len(ready[number]), number))
@@ -226,22 +222,20 @@ def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[Stat
     number = state.n_segments + 1
     task = f"explore-s{number}"
     orders = tuple(WalkerOrder(w.walker, w.segment + 1, w.restart) for w in group)
-    for walker in group:
-        state = state.with_walker(replace(walker, status="exploring", segment=walker.segment + 1, restart=False))
+    state = state.with_walkers(
+        replace(walker, status="exploring", segment=walker.segment + 1, restart=False) for walker in group
+    )
     on_board = tuple(w.walker for w in group)
     restarts = tuple(w.walker for w in group if w.restart)
     command = StartExploring(
         task, number, state.generation, orders, state.horizon, state.threshold, _audit_wanted(state)
     )
     segment = Running("explore", walkers=on_board, restarts=restarts, generation=state.generation, start=command)
-    running = {**state.running, task: segment}
-    return replace(state, running=running, n_segments=number, last_start="explore"), [command]
+    return replace(state.with_task(task, segment), n_segments=number, last_start="explore"), [command]
 
 
 def _audit_wanted(state: State) -> bool:
-    waiting = sum(r.purpose == "audit" for r in state.queue)
-    waiting += sum(1 for r in state.running_of("label") if r.request and r.request.purpose == "audit")
-    audits = state.n_audit + waiting
+    audits = state.n_audit + waiting_for(state.queue, "audit") + state.running_of("audit")
     labelling = state.queue or state.running_of("label")
     if not labelling and state.quiet_steps > 0 and state.config.audit_fraction > 0:
         # Nothing is uncertain and the labellers are idle: find out whether the committee is right to be so sure.
@@ -267,8 +261,9 @@ def _when_idle(state: State) -> tuple[State, list[Command]]:
     if state.idle_rounds >= IDLE_LIMIT:
         reason = f"no walker could move or ask for a label in {IDLE_LIMIT} rounds; the last reason: {_reasons(state)}"
         return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]
-    for walker in state.walkers:
-        state = state.with_walker(replace(walker, status="ready", frame_id=None, needs_labels=None, reason=""))
+    state = state.with_walkers(
+        replace(walker, status="ready", frame_id=None, needs_labels=None, reason="") for walker in state.walkers
+    )
     return plan(replace(state, idle_rounds=state.idle_rounds + 1))
 
 

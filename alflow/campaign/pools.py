@@ -102,7 +102,7 @@ def slots_for(pools: Mapping[str, int], kind: str) -> int:
     return sum(workers for name, workers in pools.items() if kind_of(kind) in kinds_of(name))
 
 
-def rooms(pools: Mapping[str, int], running: Iterable[str]) -> frozenset[Kind]:
+def rooms(pools: Mapping[str, int], running: Mapping[str, int]) -> frozenset[Kind]:
     """The kinds of tasks of which one more can start.
 
     Workers may take several kinds, so this is a question of who could sit where: it can be answered by counting, for
@@ -110,16 +110,16 @@ def rooms(pools: Mapping[str, int], running: Iterable[str]) -> frozenset[Kind]:
 
     Args:
         pools: Workers by name of their pool.
-        running: Kinds of the tasks in flight.
+        running: Numbers of the tasks in flight, by kind.
 
     Examples:
-        >>> sorted(rooms({"label": 1, "explore+label": 1}, ["label"]))
+        >>> sorted(rooms({"label": 1, "explore+label": 1}, {"label": 1}))
         ['explore', 'label']
-        >>> sorted(rooms({"label": 1, "explore+label": 1}, ["label", "label"]))
+        >>> sorted(rooms({"label": 1, "explore+label": 1}, {"label": 2}))
         []
     """
-    found = Counter(running)
-    return _rooms(tuple(pools.items()), found["label"], found["explore"] + found["score"], found["train"])
+    label, explore, score, train = (running.get(kind, 0) for kind in _TAKEN_BY)
+    return _rooms(tuple(pools.items()), label, explore + score, train)
 
 
 @lru_cache(4096)
@@ -136,8 +136,8 @@ def _rooms(pools: tuple[tuple[str, int], ...], *busy: int) -> frozenset[Kind]:
 
 
 def has_room(pools: Mapping[str, int], running: Iterable[str], task: str) -> bool:
-    """Whether there is a worker for one more task of a kind; see :func:`rooms`."""
-    return kind_of(task) in rooms(pools, running)
+    """Whether there is a worker for one more task of a kind, beside tasks of these kinds; see :func:`rooms`."""
+    return kind_of(task) in rooms(pools, Counter(running))
 
 
 def threads_for(config: CampaignConfig, task: str) -> int:

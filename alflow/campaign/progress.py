@@ -105,7 +105,7 @@ class LogProgress:
                 state.n_done,
                 state.config.label_budget,
                 len(state.queue),
-                len(state.running_of("label")),
+                state.running_of("label"),
                 state.n_failed,
                 state.generation,
                 status["ready"] + status["exploring"],
@@ -149,7 +149,7 @@ class LiveProgress:
         table.add_row(
             "",
             f"{state.n_done}/{state.config.label_budget} done, {len(state.queue)} queued, "
-            f"{len(state.running_of('label'))} running, {state.n_failed} failed, {state.n_quarantined} given up · "
+            f"{state.running_of('label')} running, {state.n_failed} failed, {state.n_quarantined} given up · "
             f"{self._pace.per_minute(state):.1f}/min, {self._pace.remaining(state)} left",
         )
         training = "training the next" if state.running_of("train") else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -109,7 +109,8 @@ class State:
         reason: Why it is closing, stopping, or ended.
         ending: Why it had begun to close, if it had; it is not forgotten when somebody stops it meanwhile.
         queue: Label requests that wait, in the order in which they will run.
-        running: Tasks in flight, by name.
+        running: Tasks in flight, by name; changed by :meth:`with_task` and :meth:`without_task` only.
+        in_flight: Their numbers by kind, those of labels also by purpose; what is not there is 0.
         walkers: Every walker, in the order of their numbers from 0.
         ready: Numbers of those that are ready to move.
         seeded: Whether starting frames have been made.
@@ -145,6 +146,7 @@ class State:
     ending: str = ""
     queue: tuple[Request, ...] = ()
     running: Mapping[str, Running] = field(default_factory=dict)
+    in_flight: Mapping[str, int] = field(default_factory=dict)
     walkers: tuple[WalkerState, ...] = ()
     ready: frozenset[int] = frozenset()
     seeded: bool = False
@@ -195,7 +197,7 @@ class State:
     @property
     def rooms(self) -> frozenset[Kind]:
         """The kinds of tasks of which one more can start."""
-        return rooms(self.workers, [running.kind for running in self.running.values()])
+        return rooms(self.workers, self.in_flight)
 
     def closing(self, reason: str) -> State:
         """The state in which nothing new is looked for, and a last training takes in what is left."""
@@ -205,16 +207,33 @@ class State:
         """The state in which every walker's turn begins anew."""
         return replace(self, walkers=tuple(replace(walker, cycle_step=walker.step) for walker in self.walkers))
 
-    def running_of(self, kind: str) -> list[Running]:
-        """Tasks of one kind in flight."""
-        return [task for task in self.running.values() if task.kind == kind]
+    def running_of(self, kind: str) -> int:
+        """Number of tasks in flight of a kind, or of labels for a purpose."""
+        return self.in_flight.get(kind, 0)
+
+    def with_task(self, task: str, running: Running) -> State:
+        """The state with one more task in flight."""
+        return replace(self, running={**self.running, task: running}, in_flight=self._counted(running, 1))
 
     def without_task(self, task: str) -> State:
         """The state once a task is no longer in flight."""
-        return replace(self, running={name: r for name, r in self.running.items() if name != task})
+        left = dict(self.running)
+        return replace(self, in_flight=self._counted(left.pop(task), -1), running=left)
 
-    def with_walker(self, walker: WalkerState) -> State:
-        """The state with one walker replaced."""
-        place = walker.walker
-        ready = self.ready | {place} if walker.status == "ready" else self.ready - {place}
-        return replace(self, walkers=(*self.walkers[:place], walker, *self.walkers[place + 1 :]), ready=ready)
+    def _counted(self, running: Running, change: int) -> Mapping[str, int]:
+        counts = dict(self.in_flight)
+        for name in (running.kind, running.request.purpose) if running.request is not None else (running.kind,):
+            counts[name] = counts.get(name, 0) + change
+        return counts
+
+    def with_walkers(self, changed: Iterable[WalkerState]) -> State:
+        """The state with some walkers replaced."""
+        walkers = list(self.walkers)
+        now_ready: set[int] = set()
+        busy: set[int] = set()
+        for walker in changed:
+            walkers[walker.walker] = walker
+            (now_ready if walker.status == "ready" else busy).add(walker.walker)
+        ready = self.ready if busy.isdisjoint(self.ready) else self.ready - busy
+        ready = ready if now_ready <= ready else ready | now_ready
+        return replace(self, walkers=tuple(walkers), ready=ready)

@@ -43,4 +43,4 @@ def settle_walker(state: State, request: Request, restart: bool = False) -> Stat
         freed = replace(walker, status="ready", restart=True, frame_id=None, reason="its frame has no label")
     else:
         freed = replace(walker, frame_id=None, needs_labels=state.n_done)
-    return state.with_walker(freed)
+    return state.with_walkers([freed])

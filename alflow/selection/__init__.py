@@ -4,7 +4,7 @@ from alflow.selection.audit import ErrorEstimate, estimate_error, stop_reached
 from alflow.selection.disagreement import force_disagreement, frame_disagreement
 from alflow.selection.energy_band import EnergyBand
 from alflow.selection.novelty import Fingerprints, fingerprint, is_near_duplicate
-from alflow.selection.queue import Purpose, Request, admit, next_request, rescore
+from alflow.selection.queue import Purpose, Request, admit, next_request, rescore, waiting_for
 from alflow.selection.threshold import DISAGREEMENT_PER_ERROR, flag_threshold
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "next_request",
     "rescore",
     "stop_reached",
+    "waiting_for",
 ]

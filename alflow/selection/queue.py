@@ -6,13 +6,13 @@ Seeds come first, then audits, then flagged frames by falling disagreement; equa
 from __future__ import annotations
 
 import math
-from bisect import insort_right
+from bisect import bisect_left, bisect_right, insort_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
-__all__ = ["Purpose", "Request", "admit", "next_request", "rescore"]
+__all__ = ["Purpose", "Request", "admit", "next_request", "rescore", "waiting_for"]
 
 Purpose = Literal["seed", "flagged", "audit"]
 """Why a label is wanted: to begin with, because the committee disagreed, or to measure the error honestly."""
@@ -51,8 +51,8 @@ class Request:
     retry: int = 0
 
     def __post_init__(self) -> None:
-        if self.purpose not in get_args(Purpose):
-            raise ValueError(f"A purpose is one of {', '.join(get_args(Purpose))}; found {self.purpose!r}.")
+        if self.purpose not in _RANK:
+            raise ValueError(f"A purpose is one of {', '.join(_RANK)}; found {self.purpose!r}.")
         if not math.isfinite(self.disagreement):
             raise ValueError(f"Frame {self.frame_id} has a disagreement of {self.disagreement}; expected a number.")
 
@@ -130,6 +130,17 @@ def next_request(queue: Queue) -> tuple[Request, Queue]:
     return queue[0], queue[1:]
 
 
+def waiting_for(queue: Queue, purpose: Purpose) -> int:
+    """How many requests of a purpose wait; found by bisection, because they stand together.
+
+    Examples:
+        >>> waiting_for((Request("f1", "s1", "seed", 0.0, walker=-1, generation=0),), "seed")
+        1
+    """
+    rank = _RANK[purpose]
+    return bisect_right(queue, rank, key=_rank) - bisect_left(queue, rank, key=_rank)
+
+
 def rescore(queue: Queue, scores: Mapping[str, float], threshold: float, generation: int) -> tuple[Queue, Dropped]:
     """Take a new committee's disagreement into account: drop flagged frames it is sure of, put the rest in order.
 
@@ -159,6 +170,10 @@ def rescore(queue: Queue, scores: Mapping[str, float], threshold: float, generat
         else:
             kept.append(scored)
     return tuple(sorted(kept, key=_urgency)), tuple(dropped)
+
+
+def _rank(request: Request) -> int:
+    return _RANK[request.purpose]
 
 
 def _urgency(request: Request) -> tuple[int, float]:
