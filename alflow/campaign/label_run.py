@@ -21,7 +21,7 @@ from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, St
 from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
-from alflow.store import ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
+from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Labelled", "LabellingRun", "Watcher"]
 
@@ -262,7 +262,7 @@ class LabellingRun:
         self._losses += 1
 
         def write(tx: Transaction) -> None:
-            tx.finish_execution(key, "lost", failure_kind=FailureKind.WORKER_LOST, message=message, worker=worker)
+            tx.finish_execution(ExecutionEnd(key, "lost", FailureKind.WORKER_LOST, message, worker))
             tx.put_job(replace(again, state="quarantined") if given_up else again)
 
         self._store.write(self._lease, write)
@@ -281,7 +281,7 @@ class LabellingRun:
         """
 
         def write(tx: Transaction) -> None:
-            tx.finish_execution(key, "failed", failure_kind=FailureKind.BUG, message=story)
+            tx.finish_execution(ExecutionEnd(key, "failed", FailureKind.BUG, story))
             tx.put_job(replace(job, state="pending", failure_kind=FailureKind.BUG, failure_message=story))
 
         self._store.write(self._lease, write)
@@ -302,7 +302,7 @@ class LabellingRun:
         given_up = not resources or failed.attempts >= self._limits.max_attempts
 
         def write(tx: Transaction) -> None:
-            tx.finish_execution(key, "failed", failure_kind=failure.kind, message=failure.message, **vars(cost))
+            tx.finish_execution(ExecutionEnd(key, "failed", failure.kind, failure.message, **vars(cost)))
             tx.put_job(replace(failed, state="quarantined" if given_up else "pending"))
 
         self._store.write(self._lease, write)
@@ -337,7 +337,7 @@ class LabellingRun:
         def write(tx: Transaction) -> None:
             seq = tx.append_event("label_done", {"frame_id": job.frame_id})
             tx.add_label(label, key)
-            tx.finish_execution(key, "done", **vars(cost))
+            tx.finish_execution(ExecutionEnd(key, "done", **vars(cost)))
             tx.put_job(_done(replace(job, attempts=job.attempts + 1), seq))
 
         self._store.write(self._lease, write)
@@ -382,7 +382,7 @@ def _write_found(label: Label, key: str | None, result: LabelResult, tx: Transac
     tx.add_label(label, key)
     if key is not None:
         message = "found in the spool: it outlived the process that waited for it"
-        tx.finish_execution(key, "done", message=message, **spent_on(result))
+        tx.finish_execution(ExecutionEnd(key, "done", message=message, **spent_on(result)))
 
 
 def _done(job: JobRecord, seq: int) -> JobRecord:

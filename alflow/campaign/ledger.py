@@ -24,7 +24,7 @@ from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
 from alflow.domain import FailureKind
 from alflow.reference import LabelResult
-from alflow.store import ExecutionKind, ExecutionRecord, JobRecord, Lease, Store, Transaction
+from alflow.store import ExecutionEnd, ExecutionKind, ExecutionRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Ledger", "Step"]
 
@@ -55,10 +55,14 @@ class Ledger:
 
     def write(self, tx: Transaction, steps: Sequence[Step]) -> None:
         """Write events in their order, with the data that came with each, and what follows from them."""
+        numbers = tx.append_events([(s.found.event.kind, event_to_payload(s.found.event)) for s in steps])
+        for step, seq in zip(steps, numbers, strict=True):
+            self._write_data(tx, step.found, seq)
+        tx.add_labels([step.found.label for step in steps if step.found.label is not None])
+        tx.finish_executions([ending for step in steps if (ending := self._ending(step)) is not None])
         jobs: list[JobRecord] = []
         starts: list[ExecutionRecord] = []
-        for step in steps:
-            seq = self._write_event(tx, step)
+        for step, seq in zip(steps, numbers, strict=True):
             for command in step.commands:
                 if isinstance(command, PutJob):
                     jobs.append(self._job(command, seq))
@@ -71,20 +75,21 @@ class Ledger:
         tx.put_jobs(jobs)
         tx.start_executions(starts)
 
-    def _write_event(self, tx: Transaction, step: Step) -> int:
-        found, completion = step.found, step.completion
-        seq = tx.append_event(found.event.kind, event_to_payload(found.event))
+    def _write_data(self, tx: Transaction, found: Interpretation, seq: int) -> None:
         if isinstance(found.event, CampaignStarted):
             self._begin(tx)
         if isinstance(found.event, CampaignResumed):
             tx.close_lost_executions()
             tx.set_campaign_state("running", "")
         found.effects(tx, seq)
-        if completion is not None:
-            self._finish_execution(tx, completion)
-        elif isinstance(found.event, LabelDone | LabelFailed):
-            self._finish_found(tx, found.event, found.spooled)
-        return seq
+
+    def _ending(self, step: Step) -> ExecutionEnd | None:
+        """The execution that an event ends, if it ends one."""
+        if step.completion is not None:
+            return self._ended(step.completion)
+        if isinstance(step.found.event, LabelDone | LabelFailed):
+            return self._found(step.found.event, step.found.spooled)
+        return None
 
     def _begin(self, tx: Transaction) -> None:
         tx.set_campaign_state("running", "")
@@ -126,38 +131,29 @@ class Ledger:
     def _key(self, task: str) -> str:
         return execution_key(self._site.campaign_id, self._lease.epoch, task)
 
-    def _finish_execution(self, tx: Transaction, completion: Completion) -> None:
+    def _ended(self, completion: Completion) -> ExecutionEnd:
         key, answer = self._key(completion.task), completion.answer
         if completion.lost is not None:
-            cause, message = completion.cause, completion.lost
-            tx.finish_execution(key, "lost", failure_kind=cause, message=message, worker=completion.worker)
-            return
+            return ExecutionEnd(key, "lost", completion.cause, completion.lost, completion.worker)
         if answer is None:
-            broken = completion.broken or ""
-            tx.finish_execution(key, "failed", failure_kind=FailureKind.BUG, message=broken, worker=completion.worker)
-            return
+            return ExecutionEnd(key, "failed", FailureKind.BUG, completion.broken or "", completion.worker)
         failure, cost = failure_of(answer), cost_of(answer)
-        tx.finish_execution(
+        return ExecutionEnd(
             key,
             "failed" if failure else "done",
             failure_kind=failure.kind if failure else None,
             message=failure.message if failure else "",
             worker=completion.worker,
-            host=cost.host,
-            pid=cost.pid,
-            wall_s=cost.wall_s,
-            cpu_s=cost.cpu_s,
-            peak_memory_mb=cost.peak_memory_mb,
+            **vars(cost),
         )
 
-    def _finish_found(self, tx: Transaction, event: LabelDone | LabelFailed, spooled: LabelResult | None) -> None:
-        """Complete the execution of a label that nobody waited for: it was in the database, or in the spool."""
+    def _found(self, event: LabelDone | LabelFailed, spooled: LabelResult | None) -> ExecutionEnd:
+        """The end of the execution of a label that nobody waited for: it was in the database, or in the spool."""
         key = self.open_execution(event.task, event.frame_id) or self._key(event.task)
         if spooled is None:
-            tx.finish_execution(key, "done", message="found: nothing had to be computed")
-            return
+            return ExecutionEnd(key, "done", message="found: nothing had to be computed")
         message = "found in the spool: it outlived its orchestrator"
-        tx.finish_execution(key, "done", message=message, **spent_on(spooled))
+        return ExecutionEnd(key, "done", message=message, **spent_on(spooled))
 
     def open_execution(self, task: str, frame_id: str) -> str | None:
         """The execution of a label that was started, perhaps by an earlier orchestrator, and never completed."""

@@ -49,13 +49,15 @@ class Interpretation:
 
     Attributes:
         event: What happened.
-        effects: Writes the data that came with it.
+        effects: Writes the data that came with it, but for the label.
+        label: The label that was made or found, with the execution that made it.
         walkers: New checkpoints.
         spooled: The result that may leave the spool.
     """
 
     event: Event
     effects: Effects = nothing
+    label: tuple[Label, str | None] | None = None
     walkers: tuple[WalkerRecord, ...] = ()
     spooled: LabelResult | None = None
 
@@ -199,7 +201,7 @@ class Results:
             tx.put_walkers(checkpoints)
 
         event = SegmentDone(task.name, generation, tuple(reports), audit)
-        return Interpretation(event, effects, tuple(checkpoints))
+        return Interpretation(event, effects, walkers=tuple(checkpoints))
 
     def _flagged(
         self, frame: FlaggedFrame, task: ExploreTask, generation: int, purpose: str, reason: str
@@ -313,10 +315,7 @@ def _done(task: str, frame: FrameRecord, label: Label, execution: str | None) ->
         max_error = float(np.linalg.norm(difference, axis=1).max())
         mean_error = float(np.abs(difference).mean())
 
-    def effects(tx: Transaction, seq: int) -> None:
-        tx.add_label(label, execution)
-
-    return Interpretation(LabelDone(task, frame.id, max_error, mean_error), effects)
+    return Interpretation(LabelDone(task, frame.id, max_error, mean_error), label=(label, execution))
 
 
 def _frame_of(state: State, task: LabelTask) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "DatasetRecord",
     "EventRecord",
+    "ExecutionEnd",
     "ExecutionKind",
     "ExecutionRecord",
     "ExecutionStatus",
@@ -218,6 +219,39 @@ class ExecutionRecord:
     cpu_s: float | None = None
     peak_memory_mb: float | None = None
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class ExecutionEnd:
+    """How an execution ended; what is None leaves what was recorded at its start.
+
+    Attributes:
+        key: The execution.
+        status: How it went.
+        failure_kind: Class of failure, if it failed.
+        message: What happened.
+        worker: Address or name of the worker.
+        host: Machine it ran on.
+        pid: Process it ran in.
+        wall_s: Time it took, s.
+        cpu_s: Processor time it took, s.
+        peak_memory_mb: Most memory it held, MB.
+        threads: Threads it was given.
+        ended_at: When its outcome was known.
+    """
+
+    key: str
+    status: ExecutionStatus
+    failure_kind: FailureKind | None = None
+    message: str = ""
+    worker: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_memory_mb: float | None = None
+    threads: int | None = None
+    ended_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, eq=False)

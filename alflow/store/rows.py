@@ -15,6 +15,7 @@ from alflow.store.records import (
     CommitteeRecord,
     DatasetRecord,
     EventRecord,
+    ExecutionEnd,
     ExecutionRecord,
     FrameRecord,
     JobRecord,
@@ -28,6 +29,7 @@ __all__ = [
     "campaign_of",
     "committee_of",
     "dataset_of",
+    "ending_values",
     "event_of",
     "execution_of",
     "execution_values",
@@ -164,6 +166,12 @@ def job_of(row: Row[Any]) -> JobRecord:
 def execution_values(execution: ExecutionRecord) -> dict[str, Any]:
     """Columns of an execution."""
     return dict(vars(execution))
+
+
+def ending_values(ending: ExecutionEnd, campaign_id: int) -> dict[str, Any]:
+    """Parameters of the statement that completes an execution of a campaign."""
+    values = dict(vars(ending))
+    return {"its_key": values.pop("key"), "its_campaign": campaign_id, **values}
 
 
 def execution_of(row: Row[Any]) -> ExecutionRecord:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, literal, select, update
@@ -18,8 +17,8 @@ from alflow.store.records import (
     CampaignState,
     CommitteeRecord,
     Dataset,
+    ExecutionEnd,
     ExecutionRecord,
-    ExecutionStatus,
     FrameDecision,
     FrameRecord,
     JobRecord,
@@ -27,7 +26,15 @@ from alflow.store.records import (
     WalkerRecord,
     now,
 )
-from alflow.store.rows import execution_values, frame_values, job_values, label_values, structure_values, walker_values
+from alflow.store.rows import (
+    ending_values,
+    execution_values,
+    frame_values,
+    job_values,
+    label_values,
+    structure_values,
+    walker_values,
+)
 from alflow.store.statements import complete_execution, insert_new, insert_or_update
 from alflow.store.tables import (
     CampaignRow,
@@ -80,21 +87,27 @@ class Transaction:
         Returns:
             Number of the event: 1 for the first of the campaign, then without gaps.
         """
+        return self.append_events([(kind, payload)])[0]
+
+    def append_events(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[int]:
+        """Write the next lines of the journal, as :meth:`append_event` does; returns the number of each."""
         if self._last_seq is None:
             last = select(func.max(EventRow.seq)).where(EventRow.campaign_id == self._lease.campaign_id)
             self._last_seq = self._connection.execute(last).scalar() or 0
-        seq = self._last_seq + 1
-        row = {
-            "campaign_id": self._lease.campaign_id,
-            "seq": seq,
-            "kind": kind,
-            "payload_json": dict(payload),
-            "recorded_at": now(),
-        }
-        self._connection.execute(insert(EventRow), [row])
-        self._appended.append(row)
-        self._last_seq = seq
-        return seq
+        rows: list[dict[str, Any]] = [
+            {
+                "campaign_id": self._lease.campaign_id,
+                "seq": seq,
+                "kind": kind,
+                "payload_json": dict(payload),
+                "recorded_at": now(),
+            }
+            for seq, (kind, payload) in enumerate(events, self._last_seq + 1)
+        ]
+        self._connection.execute(insert(EventRow), rows)
+        self._appended.extend(rows)
+        self._last_seq += len(rows)
+        return [row["seq"] for row in rows]
 
     def has_events_of(self, earlier: Transaction) -> bool:
         """Whether the journal holds what an earlier transaction of this lease wrote there, so that it was stored.
@@ -190,10 +203,15 @@ class Transaction:
         Returns:
             True if it is new; False if that structure has its label at that level already, which stays as it is.
         """
-        self.add_structure(label.structure)
-        if label.level.id not in self._known_levels:
-            self.add_level(label.level)
-        return self._add(LabelRow, label_values(label, execution_key)) == 1
+        return self.add_labels([(label, execution_key)]) == 1
+
+    def add_labels(self, labels: Sequence[tuple[Label, str | None]]) -> int:
+        """Store labels, each with its execution, as :meth:`add_label` does; returns how many are new."""
+        self._add(StructureRow, *(structure_values(label.structure) for label, _ in labels))
+        for level in {label.level.id: label.level for label, _ in labels}.values():
+            if level.id not in self._known_levels:
+                self.add_level(level)
+        return self._add(LabelRow, *(label_values(label, key) for label, key in labels))
 
     def start_execution(self, execution: ExecutionRecord) -> None:
         """Record that a task is handed out.
@@ -212,37 +230,11 @@ class Transaction:
             keys = ", ".join(execution.key for execution in executions)
             raise StoreError(f"There was an execution {keys} before; each attempt needs a key of its own.")
 
-    def finish_execution(
-        self,
-        key: str,
-        status: ExecutionStatus,
-        *,
-        failure_kind: FailureKind | None = None,
-        message: str = "",
-        worker: str | None = None,
-        host: str | None = None,
-        pid: int | None = None,
-        wall_s: float | None = None,
-        cpu_s: float | None = None,
-        peak_memory_mb: float | None = None,
-        threads: int | None = None,
-        ended_at: datetime | None = None,
-    ) -> bool:
+    def finish_execution(self, ending: ExecutionEnd) -> bool:
         """Complete an execution, once.
 
         Args:
-            key: The execution.
-            status: How it went.
-            failure_kind: Class of failure, if it failed.
-            message: What happened.
-            worker: Address or name of the worker; None leaves what was recorded at the start.
-            host: Machine it ran on; None as above.
-            pid: Process it ran in; None as above.
-            wall_s: Time it took, s.
-            cpu_s: Processor time it took, s.
-            peak_memory_mb: Most memory it held, MB.
-            threads: Threads it was given.
-            ended_at: When it ended; now by default.
+            ending: How it ended; what is None in it leaves what was recorded at the start.
 
         Returns:
             False if it had ended before; its row stays as it is.
@@ -250,28 +242,19 @@ class Transaction:
         Raises:
             StoreError: The campaign never started such an execution.
         """
-        values = {
-            "its_key": key,
-            "its_campaign": self._lease.campaign_id,
-            "status": status,
-            "failure_kind": failure_kind,
-            "message": message,
-            "ended_at": ended_at or now(),
-            "worker": worker,
-            "host": host,
-            "pid": pid,
-            "wall_s": wall_s,
-            "cpu_s": cpu_s,
-            "peak_memory_mb": peak_memory_mb,
-            "threads": threads,
-        }
-        changed = self._connection.execute(complete_execution(), values)
-        if changed.rowcount == 1:
-            return True
-        mine = (ExecutionRow.key == key, ExecutionRow.campaign_id == self._lease.campaign_id)
-        if self._connection.execute(select(ExecutionRow.id).where(*mine)).first() is None:
-            raise StoreError(f"Campaign {self._lease.campaign_id} never started an execution {key}.")
-        return False
+        return self.finish_executions([ending]) == 1
+
+    def finish_executions(self, endings: Sequence[ExecutionEnd]) -> int:
+        """Complete executions, as :meth:`finish_execution` does; returns how many had not ended before."""
+        rows = [ending_values(ending, self._lease.campaign_id) for ending in endings]
+        ended = self._write(complete_execution(), rows)
+        if ended < len(rows):
+            keys = {ending.key for ending in endings}
+            mine = (ExecutionRow.key.in_(keys), ExecutionRow.campaign_id == self._lease.campaign_id)
+            never = keys - set(self._connection.execute(select(ExecutionRow.key).where(*mine)).scalars())
+            if never:
+                raise StoreError(f"Campaign {self._lease.campaign_id} never started an execution {min(never)}.")
+        return ended
 
     def close_lost_executions(self) -> int:
         """Record every execution that still runs as lost: after a restart, nobody will ever hear of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.errors import StoreError
-from alflow.store import Store
+from alflow.store import ExecutionEnd, Store
 from alflow.store.transaction import Transaction
 
 from .toys import check_promises, journal, labels, rows, toy
@@ -49,16 +50,17 @@ def test_a_commit_that_fails_leaves_nothing_of_any_of_its_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = toy(tmp_path)
-    finish, finished = Transaction.finish_execution, []
+    finish, finished = Transaction.finish_executions, []
 
-    def fail(tx: Transaction, key: str, *arguments: object, **values: object) -> bool:
-        finished.append(key)
-        if len(finished) == 3:
+    def fail(tx: Transaction, endings: Sequence[ExecutionEnd]) -> int:
+        finished.extend(endings)
+        if len(finished) >= 3:
+            finish(tx, endings[:2])
             raise StoreError("the disk is full")
-        return finish(tx, key, *arguments, **values)  # type: ignore[arg-type]
+        return finish(tx, endings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Transaction, "finish_execution", fail)
+        patched.setattr(Transaction, "finish_executions", fail)
         with pytest.raises(StoreError, match="disk is full"):
             run_campaign(config, executor=TogetherExecutor())
     # The first four labels ended together; the third could not be written, so none of them was.

@@ -9,7 +9,7 @@ import pytest
 
 from alflow.domain import Evaluation, Label, Level
 from alflow.errors import StoreError
-from alflow.store import CampaignRecord, CommitteeRecord, ExecutionRecord, Lease, Store
+from alflow.store import CampaignRecord, CommitteeRecord, ExecutionEnd, ExecutionRecord, Lease, Store
 
 
 def test_the_only_campaign_needs_no_name(store: Store, campaign: CampaignRecord) -> None:
@@ -191,7 +191,7 @@ def test_the_story_of_a_frame_is_complete(store: Store, campaign: CampaignRecord
         tx.put_job(job)
         for attempt in attempts:
             tx.start_execution(attempt)
-            tx.finish_execution(attempt.key, "lost" if attempt.attempt == 1 else "done")
+            tx.finish_execution(ExecutionEnd(attempt.key, "lost" if attempt.attempt == 1 else "done"))
         tx.add_label(label, "job-1.2")
         tx.add_dataset("d1", [(*label.key, "validation")])
         tx.add_committee(committee)

@@ -14,7 +14,16 @@ import pytest
 
 from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
 from alflow.errors import StoreError
-from alflow.store import CampaignRecord, CommitteeRecord, ExecutionRecord, Holder, Lease, Store, WalkerRecord
+from alflow.store import (
+    CampaignRecord,
+    CommitteeRecord,
+    ExecutionEnd,
+    ExecutionRecord,
+    Holder,
+    Lease,
+    Store,
+    WalkerRecord,
+)
 
 # denormal, signed zero, huge (but with a square that is still a number), and fractions that have no exact binary form
 AWKWARD = np.array([[5e-324, -0.0, 1e150], [math.pi, -1e-300, 1 / 3], [0.1, 0.2, 0.1 + 0.2]])
@@ -239,8 +248,8 @@ def test_an_execution_is_completed_exactly_once(store: Store, campaign: Campaign
     assert store.executions(campaign.id) == [started]
     ended = {"failure_kind": FailureKind.SCF_FAIL, "message": "50 cycles\0\udcff", "wall_s": 2.5}
     with store.transaction(lease) as tx:
-        assert tx.finish_execution("job-1.1", "failed", **ended, host="node1", pid=7, threads=2)
-        assert not tx.finish_execution("job-1.1", "done")
+        assert tx.finish_execution(ExecutionEnd("job-1.1", "failed", **ended, host="node1", pid=7, threads=2))
+        assert not tx.finish_execution(ExecutionEnd("job-1.1", "done"))
     (found,) = store.executions(campaign.id, "label", "job-1")
     assert found.ended_at is not None
     assert found.ended_at >= found.started_at
@@ -250,7 +259,7 @@ def test_an_execution_is_completed_exactly_once(store: Store, campaign: Campaign
 
 def test_an_execution_that_was_never_started_cannot_end(store: Store, lease: Lease) -> None:
     with pytest.raises(StoreError, match="never started an execution ghost"), store.transaction(lease) as tx:
-        tx.finish_execution("ghost", "done")
+        tx.finish_execution(ExecutionEnd("ghost", "done"))
 
 
 def test_two_executions_of_one_key_are_a_mistake(store: Store, campaign: CampaignRecord, lease: Lease) -> None:
@@ -265,11 +274,11 @@ def test_after_a_restart_what_still_ran_is_lost(store: Store, campaign: Campaign
     with store.transaction(lease) as tx:
         for number in range(3):
             tx.start_execution(ExecutionRecord(campaign.id, f"e{number}", "explore", "0-7"))
-        tx.finish_execution("e0", "done")
+        tx.finish_execution(ExecutionEnd("e0", "done"))
     with store.transaction(lease) as tx:
         assert tx.close_lost_executions() == 2
         assert tx.close_lost_executions() == 0
-        assert not tx.finish_execution("e1", "done")  # its result arrives too late
+        assert not tx.finish_execution(ExecutionEnd("e1", "done"))  # its result arrives too late
     assert [execution.status for execution in store.executions(campaign.id)] == ["done", "lost", "lost"]
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 
 from alflow.domain import Evaluation, Label, Level, Structure
-from alflow.store import ExecutionRecord, Holder, Store
+from alflow.store import ExecutionEnd, ExecutionRecord, Holder, Store
 
 LEVEL = Level("toy", {"well_ev": 4.5})
 
@@ -33,7 +33,7 @@ def main(target: str, first: int) -> None:
                 tx.start_execution(ExecutionRecord(campaign.id, key, "label", str(number), epoch=lease.epoch))
             with store.transaction(lease) as tx:
                 tx.add_label(label_of(number), key)
-                tx.finish_execution(key, "done")
+                tx.finish_execution(ExecutionEnd(key, "done"))
                 tx.append_event("labelled", {"number": number})
             print(number, flush=True)
 
