@@ -35,12 +35,12 @@ from alflow.store import CommitteeRecord, Dataset, FrameRecord, Lease, Store, Tr
 
 __all__ = ["Effects", "Interpretation", "Results"]
 
-Effects = Callable[[Transaction, int], None]
-"""Writes the data that belongs to an event, given the transaction and the event's number in the journal."""
+Effects = Callable[[Transaction], None]
+"""Writes data that belongs to an event, in its transaction."""
 
 
-def nothing(tx: Transaction, seq: int) -> None:
-    """No data comes with this event."""
+def nothing(tx: Transaction) -> None:
+    """No other data comes with this event."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Interpretation:
 
     Attributes:
         event: What happened.
-        effects: Writes the data that came with it, but for the label.
+        effects: Writes what came with it and is none of the following.
+        frames: New frames, each with its structure; the number of the event is still missing in them.
         label: The label that was made or found, with the execution that made it.
         walkers: New checkpoints.
         spooled: The result that may leave the spool.
@@ -57,6 +58,7 @@ class Interpretation:
 
     event: Event
     effects: Effects = nothing
+    frames: tuple[tuple[FrameRecord, Structure], ...] = ()
     label: tuple[Label, str | None] | None = None
     walkers: tuple[WalkerRecord, ...] = ()
     spooled: LabelResult | None = None
@@ -120,13 +122,7 @@ class Results:
             seen.append(FrameSeen(name, structure.id, -1, number, 0.0))
             records.append(FrameRecord(name, self._site.campaign_id, structure.id, "seed", "seed"))
             self._open.add(records[-1], structure)
-
-        def effects(tx: Transaction, seq: int) -> None:
-            tx.add_frames(
-                [(_at(record, seq), structure) for record, structure in zip(records, structures, strict=True)]
-            )
-
-        return Interpretation(SeedsProposed(tuple(seen)), effects)
+        return Interpretation(SeedsProposed(tuple(seen)), frames=tuple(zip(records, structures, strict=True)))
 
     def label(
         self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None = None
@@ -195,13 +191,8 @@ class Results:
                 frames.append((record, outcome.audit.structure))
             else:
                 audit = None
-
-        def effects(tx: Transaction, seq: int) -> None:
-            tx.add_frames([(_at(record, seq), structure) for record, structure in frames])
-            tx.put_walkers(checkpoints)
-
         event = SegmentDone(task.name, generation, tuple(reports), audit)
-        return Interpretation(event, effects, walkers=tuple(checkpoints))
+        return Interpretation(event, frames=tuple(frames), walkers=tuple(checkpoints))
 
     def _flagged(
         self, frame: FlaggedFrame, task: ExploreTask, generation: int, purpose: str, reason: str
@@ -288,7 +279,7 @@ class Results:
         )
         generation = state.generation + 1
 
-        def effects(tx: Transaction, seq: int) -> None:
+        def effects(tx: Transaction) -> None:
             tx.add_dataset(task.dataset, members, before)
             if weights is not None:
                 tx.add_committee(
@@ -339,10 +330,6 @@ def _report(result: WalkerOutcome, seen: FrameSeen | None) -> WalkerReport:
         temperature=result.mean_temperature,
         frame=seen,
     )
-
-
-def _at(record: FrameRecord, seq: int) -> FrameRecord:
-    return replace(record, event_seq=seq)
 
 
 @dataclass(frozen=True)
