@@ -79,16 +79,15 @@ def decide(state: State | None, event: Event) -> Change:
     task = getattr(event, "task", None)
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
-    changed, commands = _APPLY[type(event)](state, event)
+    changed, commands = _APPLY[type(event)](replace(state, n_events=state.n_events + 1), event)
     if isinstance(event, CommitteeLost | RetryRequested) or (isinstance(event, LabelDone) and event.recovered):
         return changed, commands  # the tasks that ran beside it may only be taken up by campaign_resumed
     planned, further = plan(changed)
     return planned, commands + further
 
 
-def replay(events: Iterable[Event]) -> State | None:
-    """The state that a journal leads to. Commands are not carried out again."""
-    state: State | None = None
+def replay(events: Iterable[Event], state: State | None = None) -> State | None:
+    """The state that a journal leads to, or what is left of it after a state. Commands are not carried out again."""
     for event in events:
         state, _ = decide(state, event)
     return state
@@ -99,7 +98,7 @@ def _started(event: CampaignStarted) -> Change:
     walkers = tuple(WalkerState(number) for number in range(config.walkers))
     horizon = min(FIRST_HORIZON, config.segment_steps)
     ready = frozenset(range(config.walkers))
-    state = State(config, event.slots, event.pools, walkers=walkers, ready=ready, horizon=horizon)
+    state = State(config, event.slots, event.pools, n_events=1, walkers=walkers, ready=ready, horizon=horizon)
     return state, [ProposeSeeds(config.initial_labels)]
 
 

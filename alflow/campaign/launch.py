@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alflow.campaign.bookmark import Bookmark
 from alflow.campaign.config import CampaignConfig, available_cores, comparable, parse_config
-from alflow.campaign.decide import replay
-from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
 from alflow.campaign.interrupts import interruptible
@@ -210,10 +209,10 @@ def _drive(
 def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:
     """A finished campaign is not run again: its end is told once more."""
     log.info("Campaign '%s' has finished (%s); nothing is left to do.", record.name, record.reason)
-    state = replay(event_from_payload(event.payload) for event in store.events(record.id))
+    folder = folder_of(record, config.database)
+    state = Bookmark(store, record.id, folder).replay()
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
-    folder = folder_of(record, config.database)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 

@@ -197,7 +197,7 @@ class Results:
     def _flagged(
         self, frame: FlaggedFrame, task: ExploreTask, generation: int, purpose: str, reason: str
     ) -> tuple[FrameSeen, FrameRecord]:
-        name = frame_name(self._site.campaign_id, purpose, frame.walker, frame.step, frame.structure.id)
+        name = frame_name(self._site.campaign_id, purpose, frame.walker, frame.step, frame.structure.id, task.name)
         mark = fingerprint(frame.structure)
         duplicate = self._fingerprints.twin(mark, self._site.config.duplicate_tolerance_ang)
         if duplicate is None:
@@ -229,7 +229,8 @@ class Results:
         frame = result.unphysical
         assert frame is not None
         assert frame.structure is not None
-        name = frame_name(self._site.campaign_id, "unphysical", frame.walker, frame.step, frame.structure.id)
+        where = (frame.walker, frame.step, frame.structure.id)
+        name = frame_name(self._site.campaign_id, "unphysical", *where, task.name)
         record = FrameRecord(
             id=name,
             campaign_id=self._site.campaign_id,

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
+from alflow.campaign.bookmark import Bookmark
 from alflow.campaign.commands import (
     Command,
     DropFrame,
@@ -26,7 +27,7 @@ from alflow.campaign.commands import (
     StartTraining,
 )
 from alflow.campaign.config import comparable
-from alflow.campaign.decide import decide, replay
+from alflow.campaign.decide import decide
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
@@ -35,7 +36,6 @@ from alflow.campaign.events import (
     StopRequested,
     TrainingDone,
     WorkersChanged,
-    event_from_payload,
 )
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.ledger import Ledger, Step
@@ -86,6 +86,7 @@ class Runner:
         self._site = site
         self._executor = executor
         self._observers = tuple(observers)
+        self._bookmark = Bookmark(store, site.campaign_id, site.folder)
         self._ledger = Ledger(store, lease, site)
         self._open = OpenFrames(store)
         self._orders = Orders(store, lease, site, self._open)
@@ -117,7 +118,7 @@ class Runner:
 
     def _take_up(self) -> None:
         """Begin, or find out where things stand."""
-        self._state = replay(event_from_payload(e.payload) for e in self._store.events(self._site.campaign_id))
+        self._state = self._bookmark.replay()
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))
@@ -227,6 +228,7 @@ class Runner:
         """Journal events with all that belongs to them, all or none; then act on them."""
         self._store.write(self._lease, lambda tx: self._ledger.write(tx, steps))
         self._state = steps[-1].state
+        self._bookmark.keep(self._state)
         for step in steps:
             for checkpoint in step.found.walkers:
                 self._orders.remember(checkpoint)

@@ -88,9 +88,13 @@ def folder_of(record: CampaignRecord, database: str) -> Path:
     return Path(begun_in) if begun_in else working_folder(database, record.name)
 
 
-def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_id: str) -> str:
-    """Name a frame by content: the same frame of the same campaign always has the same 16 characters."""
+def frame_name(campaign_id: int, origin: str, walker: int, step: int, structure_id: str, task: str = "") -> str:
+    """Name a frame by content: the same frame of the same campaign always has the same 16 characters.
+
+    With a task in it: a walker that comes to the same structure again, after its label was dropped, sees a new frame.
+    """
     fields = {"campaign": campaign_id, "origin": origin, "walker": walker, "step": step, "structure": structure_id}
+    fields |= {"task": task} if task else {}
     return content_id("frame", fields)[:16]
 
 

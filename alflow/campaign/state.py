@@ -104,6 +104,7 @@ class State:
         config: What the user asked for.
         slots: Workers in all.
         pools: Workers by the name of their pool; empty if all of them take every task.
+        n_events: Events of the journal that led here.
         phase: ``new``; ``running``; ``closing`` (no new frames, last training); ``stopping`` (asked to stop);
             ``finished``, ``stopped``, ``failed``.
         reason: Why it is closing, stopping, or ended.
@@ -141,6 +142,7 @@ class State:
     config: CampaignConfig
     slots: int
     pools: Mapping[str, int] = field(default_factory=dict)
+    n_events: int = 0
     phase: Phase = "new"
     reason: str = ""
     ending: str = ""

@@ -15,7 +15,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    UniqueConstraint,
     false,
     text,
 )
@@ -169,14 +168,22 @@ class FrameRow(TableRow):
 
 
 class JobRow(TableRow):
-    """One label to be computed; a campaign asks for each only once."""
+    """One label to be computed; a campaign asks for each once, and again only if it was dropped."""
 
     __tablename__ = "label_jobs"
     __table_args__ = (
         _one_of("purpose", Purpose),
         _one_of("state", JobState),
         _finite("priority"),
-        UniqueConstraint("campaign_id", "structure_id", "level_id"),
+        Index(
+            "uq_label_jobs_who_asks",
+            "campaign_id",
+            "structure_id",
+            "level_id",
+            unique=True,
+            sqlite_where=text("state <> 'dropped'"),
+            postgresql_where=text("state <> 'dropped'"),
+        ),
         Index("ix_label_jobs_completed", "campaign_id", "state", "event_seq", "structure_id", "level_id"),
         Index(None, "structure_id", "level_id"),
     )

@@ -241,6 +241,20 @@ def test_no_label_is_asked_for_twice_in_a_campaign(
         tx.put_job(samples.job(campaign.id, 1, id="another name"))
 
 
+def test_a_label_that_was_dropped_may_be_asked_for_again(
+    store: Store, campaign: CampaignRecord, lease: Lease, samples: Any
+) -> None:
+    with store.transaction(lease) as tx:
+        tx.add_frame(samples.frame(campaign.id, 1), samples.structure(1))
+        tx.add_level(samples.level)
+        tx.put_job(samples.job(campaign.id, 1, state="dropped"))
+        tx.put_job(samples.job(campaign.id, 1, id="dropped too", state="dropped"))
+        tx.put_job(samples.job(campaign.id, 1, id="again"))
+    assert store.job_counts(campaign.id)["pending"] == 1
+    with pytest.raises(StoreError, match="breaks a rule"), store.transaction(lease) as tx:
+        tx.put_job(samples.job(campaign.id, 1, state="pending"))
+
+
 def test_an_execution_is_completed_exactly_once(store: Store, campaign: CampaignRecord, lease: Lease) -> None:
     started = ExecutionRecord(campaign.id, "job-1.1", "label", "job-1", attempt=1, epoch=lease.epoch, worker="tcp://a")
     with store.transaction(lease) as tx:
