@@ -1,5 +1,7 @@
 """The store: one SQL database that holds everything a campaign knows. Committed means it cannot be lost."""
 
+from alflow.store.asking.expressions import Expression, column
+from alflow.store.asking.selection import Selection
 from alflow.store.finding import Finding
 from alflow.store.lease import Holder, Lease
 from alflow.store.records import (
@@ -38,6 +40,7 @@ __all__ = [
     "ExecutionKind",
     "ExecutionRecord",
     "ExecutionStatus",
+    "Expression",
     "Finding",
     "FrameDecision",
     "FrameOrigin",
@@ -48,10 +51,12 @@ __all__ = [
     "JobState",
     "Lease",
     "Purpose",
+    "Selection",
     "Snapshot",
     "Split",
     "Store",
     "Transaction",
     "WalkerRecord",
     "WalkerStatus",
+    "column",
 ]

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import StoreError
+from alflow.store.asking.selecting import Selecting
 from alflow.store.checking import Checking
-from alflow.store.dataset import DatasetReading
 from alflow.store.lease import Holder, Lease, acquire, fence, release
 from alflow.store.opening import Address, address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
 from alflow.store.patience import Patience
@@ -31,7 +31,7 @@ _IDS_PER_STATEMENT: Final = 500
 _T = TypeVar("_T")
 
 
-class Snapshot(DatasetReading, Checking):
+class Snapshot(Selecting, Checking):
     """A store as it was at one moment; whatever is read from it belongs together."""
 
     def __init__(self, engine: Engine, address: Address, connection: Connection) -> None:
@@ -44,7 +44,7 @@ class Snapshot(DatasetReading, Checking):
             yield self._connection
 
 
-class Store(DatasetReading):
+class Store(Selecting):
     """A database of campaigns: an SQLite file, or PostgreSQL.
 
     Structures, levels and labels are shared by all campaigns, by content. Everything else belongs to one campaign
