@@ -104,6 +104,27 @@ class Store(Selecting):
             raise
         return cls(engine, address, Patience(patience_s))
 
+    def connect_read_only(self) -> Any:
+        """A connection of your own to the same database, for SQL, on which writing is impossible.
+
+        Returns:
+            For a file, a ``sqlite3.Connection`` opened with ``mode=ro``; for a server, a ``psycopg.Connection`` whose
+            transactions are all read-only. Close it when you are done. ``db/README.md`` draws the tables; the views
+            ``frames_v``, ``labels_v`` and ``learning_curve_v`` join them.
+
+        Examples:
+            >>> from tempfile import TemporaryDirectory
+            >>> with TemporaryDirectory() as folder, Store.open(f"{folder}/store.db", create=True) as store:
+            ...     connection = store.connect_read_only()
+            ...     connection.execute("SELECT count(*) FROM frames_v").fetchone()
+            ...     connection.close()
+            (0,)
+        """
+        with translated(self._address):
+            connection = engine_of(self._address, read_only=True).raw_connection()
+            connection.detach()
+            return connection.dbapi_connection
+
     def close(self) -> None:
         """Close every connection. The store can be read and written by others as before."""
         self._engine.dispose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final
@@ -16,7 +16,8 @@ from alflow.errors import QueryError
 from alflow.store.asking.columns import DEFAULT_COLUMNS, Described, Kind, Source, described
 from alflow.store.asking.expressions import Expression
 from alflow.store.asking.paging import Pages
-from alflow.store.reading import Reading, every
+from alflow.store.query import CampaignReading
+from alflow.store.reading import every
 from alflow.store.records import FrameRecord, JobRecord
 from alflow.store.rows import LABEL_COLUMNS, frame_of, job_of, label_of, structure_of
 from alflow.store.tables import FrameRow, JobRow, LevelRow, StructureRow, TableRow
@@ -42,12 +43,16 @@ class Selection:
         limit: How many at most.
     """
 
-    store: Reading
+    store: CampaignReading
     where: Expression | None = None
     campaign_id: int | None = None
     order_by: Described | None = None
     descending: bool = False
     limit: int | None = None
+
+    def up_to(self, number: int) -> Selection:
+        """The same, but so many at most."""
+        return replace(self, limit=number)
 
     def count(self) -> int:
         """How many frames there are; on a million of them it takes some seconds."""
