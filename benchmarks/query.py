@@ -13,25 +13,19 @@ The rows are inserted with Python's sqlite3 and without syncing: the file is mad
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sqlite3
 import struct
-import tempfile
-import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from alflow.domain import Level, Structure
 from alflow.domain.identity import content_id
 from alflow.store import Store
-from benchmarks.timing import machine, write
 
 QUERY = "formula = C3H6O and max_force_ev_ang < 20 and disagreement > 0.3 and generation >= 2"
 """The example of docs/query.md for a molecule of ten atoms."""
@@ -93,7 +87,9 @@ def piece(rng: np.random.Generator, start: int, number: int, total: int) -> Iter
     error = np.linalg.norm(predicted - forces, axis=2).max(axis=1)
     energy = -193.0 * 27.2 + rng.normal(size=number)
     kinds = [Structure.of(text, np.arange(30).reshape(10, 3)) for text in FORMULAS]
-    numbers = [struct.pack("<2scB3I", b"AF", b"i", 1, 10, 0, 0) + kind.numbers.astype("<i8").tobytes() for kind in kinds]
+    numbers = [
+        struct.pack("<2scB3I", b"AF", b"i", 1, 10, 0, 0) + kind.numbers.astype("<i8").tobytes() for kind in kinds
+    ]
     cell = struct.pack("<2scB3I", b"AF", b"f", 2, 3, 3, 0) + bytes(72)
     story = {"host": "node1", "versions": {"alflow": "0.1.0", "pyscf": "2.14.0"}, "threads": 1, "wall_s": 12.5}
     provenance, told = json.dumps(story), json.dumps({"scf_cycles": 11, "gap_ev": 7.25, "gradient_norm_ha": 1e-6})

@@ -68,7 +68,12 @@ def list_columns(console: Console) -> None:
     table.add_column("meaning")
     for column in COLUMNS:
         meaning = f"{column.meaning}: {', '.join(column.words)}" if column.words else column.meaning
-        cells = ("\n".join((column.name, *(f"  {short}" for short in column.aliases))), column.kind, column.unit, meaning)
+        cells = (
+            "\n".join((column.name, *(f"  {short}" for short in column.aliases))),
+            column.kind,
+            column.unit,
+            meaning,
+        )
         table.add_row(*map(Text, cells))
     console.print(table)
 
@@ -109,9 +114,7 @@ def _as_json(selection: Selection, columns: Sequence[Described]) -> None:
 
 def _as_xyz(selection: Selection, columns: Sequence[Described]) -> None:
     names = {campaign.id: campaign.name for campaign in selection.store.campaigns()}
-    rows = (
-        (label, info_of(frame, job, label, names[frame.campaign_id])) for frame, job, label in selection.labelled()
-    )
+    rows = ((label, info_of(frame, job, label, names[frame.campaign_id])) for frame, job, label in selection.labelled())
     while page := list(islice(rows, _XYZ_PAGE)):
         write_extxyz("-", page)
 

@@ -72,7 +72,9 @@ def upgrade() -> None:
             return f"json_extract({column}, '$.{key}')"
         return f"CAST(CAST({column} AS json) ->> '{key}' AS double precision)"
 
-    errors = {side: number("c.metrics_json", f"audit_force_{side}_ev_ang") for side in ("mae", "mae_lower", "mae_upper")}
+    errors = {
+        side: number("c.metrics_json", f"audit_force_{side}_ev_ang") for side in ("mae", "mae_lower", "mae_upper")
+    }
     op.create_index(op.f("ix_frames_disagreement_ev_ang"), "frames", ["disagreement_ev_ang"])
     op.create_index(op.f("ix_labels_max_force_ev_ang"), "labels", ["max_force_ev_ang"])
     op.execute(FRAMES.format(split=SPLIT, max_error=number("e.payload_json", "max_error")))

@@ -83,9 +83,7 @@ COLUMNS: Final[tuple[Described, ...]] = (
     Described("step", _WHOLE, _F, "", "step of that walker"),
     Described("time_fs", _NUMBER, _F, "fs", "simulated time of that walker", ("time",)),
     Described("generation", _WHOLE, _F, "", "committee that looked at it; none before the first"),
-    Described(
-        "disagreement_ev_ang", _NUMBER, _F, "eV/Å", "largest disagreement of any atom", ("disagreement",)
-    ),
+    Described("disagreement_ev_ang", _NUMBER, _F, "eV/Å", "largest disagreement of any atom", ("disagreement",)),
     Described(
         "force_std_ev_ang", _NUMBER, _F, "eV/Å", "largest standard deviation of the members' forces", ("force_std",)
     ),
@@ -93,11 +91,11 @@ COLUMNS: Final[tuple[Described, ...]] = (
     Described("threshold_ev_ang", _NUMBER, _F, "eV/Å", "threshold in force when it was seen", ("threshold",)),
     Described("decision", _WORD, _F, "", "what was decided about it", (), _words(FrameDecision)),
     Described("reason", _TEXT, _F, "", "why that was decided"),
-    Described(
-        "predicted_energy_ev", _NUMBER, _F, "eV", "energy according to the committee", ("predicted_energy",)
-    ),
+    Described("predicted_energy_ev", _NUMBER, _F, "eV", "energy according to the committee", ("predicted_energy",)),
     Described("event_seq", _WHOLE, _F, "", "event of the journal that recorded it", ("event",)),
-    Described("job_state", _WORD, _J, "", "how far its label is; none if it asked for none", ("state",), _words(JobState)),
+    Described(
+        "job_state", _WORD, _J, "", "how far its label is; none if it asked for none", ("state",), _words(JobState)
+    ),
     Described("purpose", _WORD, _J, "", "what its label is for", (), _words(Purpose)),
     Described("attempts", _WHOLE, _J, "", "attempts at the label that count"),
     Described("failure_kind", _WORD, _J, "", "class of the last failure", ("failure",), tuple(FailureKind)),
@@ -125,7 +123,9 @@ COLUMNS: Final[tuple[Described, ...]] = (
         "predicted_forces_ev_ang", _ARRAY, _F, "eV/Å", "forces of the committee, (atom, 3)", ("predicted_forces",)
     ),
     Described("forces_ev_ang", _ARRAY, _L, "eV/Å", "forces of the label, shape (atom, 3)", ("forces",)),
-    Described("stress_ev_ang3", _ARRAY, _L, "eV/Å³", "stress of the label, shape (3, 3); none of molecules", ("stress",)),
+    Described(
+        "stress_ev_ang3", _ARRAY, _L, "eV/Å³", "stress of the label, shape (3, 3); none of molecules", ("stress",)
+    ),
 )
 """Every column, in the order of the view ``frames_v``."""
 

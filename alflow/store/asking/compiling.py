@@ -52,6 +52,7 @@ def compiled(expression: Expression, dialect: str, index: Expression | None = No
         dialect: Name of the SQL dialect.
         index: The only part of it that SQLite may answer from an index.
     """
+
     def column_of(column: Described) -> Any:
         found = sql_columns(dialect)[column.name]
         return found if expression is index else hidden(dialect, found)

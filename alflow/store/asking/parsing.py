@@ -162,7 +162,9 @@ class _Parser:
         if token.kind != "word" or token.is_word(*KEYWORDS):
             raise self.wrong(f"Expected the name of a column; found {token}, {_EXAMPLE}.")
         if token.text[0] in "0123456789.+-":
-            raise self.wrong(f"Expected the name of a column, and its value behind the sign; found {token}, {_EXAMPLE}.")
+            raise self.wrong(
+                f"Expected the name of a column, and its value behind the sign; found {token}, {_EXAMPLE}."
+            )
         self._next()
         return self._check(token, lambda: described(token.text))
 

@@ -19,7 +19,7 @@ from alflow.store.asking.paging import Pages
 from alflow.store.query import CampaignReading
 from alflow.store.reading import every
 from alflow.store.records import FrameRecord, JobRecord
-from alflow.store.rows import LABEL_COLUMNS, frame_of, job_of, label_of, structure_of
+from alflow.store.rows import LABEL_COLUMNS, STRUCTURE_COLUMNS, frame_of, job_of, label_of, stored_structure
 from alflow.store.tables import FrameRow, JobRow, LevelRow, StructureRow, TableRow
 
 __all__ = ["Selection"]
@@ -113,8 +113,10 @@ class Selection:
 
     def structures(self) -> Iterator[Structure]:
         """The structure of each frame; a frame that repeats another's repeats it."""
-        for page in self._pages().of_tables(_all_of(StructureRow), frozenset({Source.STRUCTURE})):
-            yield from map(structure_of, page)
+        columns = (*STRUCTURE_COLUMNS, StructureRow.id)
+        for page in self._pages().of_tables(columns, frozenset({Source.STRUCTURE})):
+            for row in page:
+                yield stored_structure(row[6], row[:6])
 
     def labels(self) -> Iterator[Label]:
         """The label of each frame that has one.

@@ -141,7 +141,7 @@ def _sound(text: str) -> str:
     except UnicodeEncodeError:
         sound = False
     if not sound:
-        raise QueryError(f"A text may hold no zero bytes and no broken Unicode; found {ascii(text)}.")
+        raise QueryError(f"A text may hold no zero bytes and no broken Unicode; found {text!a}.")
     return text
 
 
