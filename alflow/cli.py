@@ -167,9 +167,7 @@ def query(
     descending: Annotated[bool, typer.Option("--descending", help="Largest first.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", help="Frames at most; 20 for a table.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Only this campaign.")] = None,
-    level: Annotated[
-        str | None, typer.Option("--level", help="Only labels of this level: its id, or the start.")
-    ] = None,
+    level: Annotated[str | None, typer.Option("--level", help="Only labels of this level, by id or its start.")] = None,
     form: Annotated[str, typer.Option("--format", help="table, csv, json, or xyz: the labels.")] = "table",
     count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
     columns_list: Annotated[

@@ -13,19 +13,24 @@ The rows are inserted with Python's sqlite3 and without syncing: the file is mad
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import sqlite3
 import struct
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from timing import machine, write
 
 from alflow.domain import Level, Structure
 from alflow.domain.identity import content_id
-from alflow.store import Store
+from alflow.store import Selection, Store
 
 QUERY = "formula = C3H6O and max_force_ev_ang < 20 and disagreement > 0.3 and generation >= 2"
 """The example of docs/query.md for a molecule of ten atoms."""
@@ -66,7 +71,9 @@ def fill(path: Path, n_frames: int) -> None:
             connection.executemany(f"INSERT INTO {table} VALUES ({marks})", [row[table] for row in rows])
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", [row["events"] for row in rows])
         members += [("d" * 64, row["structures"][0], LEVEL.id, row["split"]) for row in rows]
-    connection.execute("INSERT INTO datasets VALUES (?, 1, ?, 0, 0, ?)", ("d" * 64, n_frames, DAY))
+    n_audit = sum(split == "audit" for *_, split in members)
+    dataset = ("d" * 64, n_frames - n_audit, n_audit, DAY)
+    connection.execute("INSERT INTO datasets VALUES (?, 1, ?, 0, ?, ?)", dataset)
     connection.executemany("INSERT INTO dataset_members VALUES (?, ?, ?, ?)", members)
     metrics = json.dumps({"audit_force_mae_ev_ang": 0.05})
     committee = (1, 1, "c" * 64, "c.safetensors", "d" * 64, None, "active", metrics, DAY)
@@ -103,16 +110,78 @@ def piece(rng: np.random.Generator, start: int, number: int, total: int) -> Iter
         generation = 1 + GENERATIONS * frame // total
         wrong, purpose = float(disagreement[i]), "audit" if frame % 20 == 0 else "flagged"
         seen = (wrong, wrong / 4, 0.15, purpose, "its disagreement is above the threshold", float(energy[i]) + 0.01)
-        done = {"type": "label_done", "task": f"t{frame}", "frame_id": key, "max_error": float(error[i])}
+        done = {"kind": "label_done", "task": f"t{frame}", "frame_id": key, "max_error": float(error[i])}
         execution = ("label", f"j{key}", 1, 1, "w1", "node1", 4711, DAY, DAY, "done", None, "", 12.5, 12.0, 700.0, 1)
+        run, seq = f"c1-e1-t{frame}", (2 * frame + 1, 0.0)
         yield {
             "structures": (name, kinds[kind].formula, 10, 0, 1, numbers[kind], placed, cell, "FFF"),
-            "frames": (key, 1, name, "walker", frame % 64, frame, 0.5 * frame, generation, *seen, guessed)
-            + (2 * frame + 1, 0.0),
+            "frames": (key, 1, name, "walker", frame % 64, frame, 0.5 * frame, generation, *seen, guessed, *seq),
             "label_jobs": (f"j{key}", 1, key, name, LEVEL.id, purpose, "done", wrong, 1, 0, None, "", 2 * frame + 2, 0),
-            "executions": (frame + 1, 1, f"c1-e1-t{frame}", *execution),
-            "labels": (name, LEVEL.id, float(energy[i]), pushed, None, float(max_force[i]), told, provenance)
-            + (f"c1-e1-t{frame}", DAY),
+            "executions": (frame + 1, 1, run, *execution),
+            "labels": (name, LEVEL.id, float(energy[i]), pushed, None, float(max_force[i]), told, provenance, run, DAY),
             "events": (1, 2 * frame + 2, "label_done", json.dumps(done), DAY),
             "split": "audit" if purpose == "audit" else "train",
         }
+
+
+def answers(path: Path) -> dict[str, float]:
+    """How long questions take, s; each the first time it is asked of an open store."""
+    asked: dict[str, Callable[[Store], Any]] = {
+        "example_first_page_s": lambda store: list(store.select(QUERY, limit=20).rows()),
+        "rare_answer_s": lambda store: list(store.select(RARE).rows()),
+        "no_answer_s": lambda store: list(store.select(NEVER).rows()),
+        "largest_ten_s": lambda store: list(store.select(order_by="disagreement", descending=True, limit=10).rows()),
+        "example_counted_s": lambda store: store.select(QUERY).count(),
+    }
+    found = {}
+    for name, ask in asked.items():
+        with Store.open(path, read_only=True) as store:
+            began = time.perf_counter()
+            ask(store)
+            found[name] = time.perf_counter() - began
+    return found
+
+
+def streams(path: Path, most: int) -> dict[str, float]:
+    """How many frames a second come out, by wall time and by processor time, and what memory that takes, MB."""
+    kinds: dict[str, Callable[[Selection], Iterator[Any]]] = {
+        "labels": lambda it: it.labels(),
+        "structures": lambda it: it.structures(),
+        "arrays": lambda it: (row for page in it.arrays("energy", "positions", "forces") for row in page["energy_ev"]),
+    }
+    found: dict[str, float] = {}
+    process = psutil.Process()
+    for question, name in ((None, "all"), (QUERY, "example")):
+        for kind, read in kinds.items():
+            with Store.open(path, read_only=True) as store:
+                before = process.memory_info().rss
+                wall, cpu = time.perf_counter(), time.process_time()
+                number = sum(1 for _ in read(store.select(question, limit=most)))
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                found[f"{name}_{kind}"] = number
+                found[f"{name}_{kind}_per_s"] = number / wall
+                found[f"{name}_{kind}_per_cpu_s"] = number / cpu
+                found[f"{name}_{kind}_memory_mb"] = (process.memory_info().rss - before) / 1e6
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--most", type=int, default=1_000_000, help="frames that are streamed at most")
+    parser.add_argument("--file", type=Path, help="keep the database here, or use it if it is there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = given.file or Path(folder) / "query.db"
+        if not path.exists():
+            fill(path, given.frames)
+        results = {"database_gb": path.stat().st_size / 1e9} | answers(path) | streams(path, given.most)
+    for name, value in results.items():
+        print(f"{name:32} {value:12.4g}")
+    record = {"frames": given.frames, "most": given.most}
+    write({"benchmark": "query", "machine": machine(), "given": record} | results, given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -93,9 +93,7 @@ COLUMNS: Final[tuple[Described, ...]] = (
     Described("reason", _TEXT, _F, "", "why that was decided"),
     Described("predicted_energy_ev", _NUMBER, _F, "eV", "energy according to the committee", ("predicted_energy",)),
     Described("event_seq", _WHOLE, _F, "", "event of the journal that recorded it", ("event",)),
-    Described(
-        "job_state", _WORD, _J, "", "how far its label is; none if it asked for none", ("state",), _words(JobState)
-    ),
+    Described("job_state", _WORD, _J, "", "how far its label is; none without", ("state",), _words(JobState)),
     Described("purpose", _WORD, _J, "", "what its label is for", (), _words(Purpose)),
     Described("attempts", _WHOLE, _J, "", "attempts at the label that count"),
     Described("failure_kind", _WORD, _J, "", "class of the last failure", ("failure",), tuple(FailureKind)),
@@ -123,9 +121,7 @@ COLUMNS: Final[tuple[Described, ...]] = (
         "predicted_forces_ev_ang", _ARRAY, _F, "eV/Å", "forces of the committee, (atom, 3)", ("predicted_forces",)
     ),
     Described("forces_ev_ang", _ARRAY, _L, "eV/Å", "forces of the label, shape (atom, 3)", ("forces",)),
-    Described(
-        "stress_ev_ang3", _ARRAY, _L, "eV/Å³", "stress of the label, shape (3, 3); none of molecules", ("stress",)
-    ),
+    Described("stress_ev_ang3", _ARRAY, _L, "eV/Å³", "stress of the label, (3, 3); none of molecules", ("stress",)),
 )
 """Every column, in the order of the view ``frames_v``."""
 

@@ -1,4 +1,4 @@
-"""Where the columns of a frame are in the tables, and how these are joined. The view ``frames_v`` is the same in SQL."""
+"""Where the columns of a frame are in the tables, and how these are joined (``frames_v`` in SQL)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def sql_columns(dialect: str) -> dict[str, Any]:
 def hidden(dialect: str, column: Any) -> Any:
     """The same column, but SQLite's planner sees no index for it: ``+column``.
 
-    SQLite keeps no statistics of values: it would begin with a formula that every frame has, or with a scan of all jobs.
+    SQLite keeps no statistics of values: it would begin with a formula that every frame has, or scan all jobs.
     """
     if dialect != "sqlite":
         return column

@@ -1,9 +1,9 @@
 """How selected frames are found and read: in short transactions, with memory that does not grow with their number.
 
-Two ways lead through the frames. If a part of the question can be looked up in an index and few frames pass it, the ids of
-the answer are fetched at once, and the rows by their ids. Otherwise all frames are walked over in the order in which they were
-recorded, and each page begins behind the last row of the one before. Which way is the better one is found out by counting
-index entries up to a limit, because SQLite keeps no statistics from which its planner could tell.
+Two ways lead through the frames. If a part of the question can be looked up in an index and few frames pass it, the
+ids of the answer are fetched at once, and the rows by their ids. Otherwise all frames are walked over in the order in
+which they were recorded, and each page begins behind the last row of the one before. Which way is the better one is
+found out by counting index entries up to a limit: SQLite keeps no statistics from which its planner could tell.
 """
 
 from __future__ import annotations

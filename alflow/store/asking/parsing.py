@@ -65,10 +65,10 @@ def parse_question(text: str) -> Expression | None:
           ^^^^^^^^^^^
     """
     parser = _Parser(text)
-    if parser.here.kind == "end":
+    if parser.at_end():
         return None
     found = parser.question(0)
-    if parser.here.kind != "end":
+    if not parser.at_end():
         hint = " Decimals are written with a point." if parser.here.is_sign(",") else ""
         raise parser.wrong(f"Expected and, or, or the end; found {parser.here}.{hint}")
     return found
@@ -87,6 +87,10 @@ class _Parser:
     def here(self) -> Token:
         """The next word."""
         return self._tokens[self._place]
+
+    def at_end(self) -> bool:
+        """Whether every word has been read."""
+        return self.here.kind == "end"
 
     def wrong(self, message: str, token: Token | None = None) -> QueryError:
         """An error at a word, by default the next one."""

@@ -31,12 +31,12 @@ class Selecting(DatasetReading):
         """Select frames, with all that belongs to them. Nothing is read yet.
 
         Args:
-            where: What must hold: a text as in `alflow query`, or an expression of :data:`alflow.store.column`; None for
-                all frames.
+            where: What must hold: a text as in `alflow query`, or an expression of :data:`alflow.store.column`; None
+                for all frames.
             campaign: Only frames of this campaign; by default of all.
             level: Only frames with a label at this level of theory, by its id or the beginning of it.
-            order_by: Column to order them by, missing values last; by default they come as they were recorded. The ids of
-                all that are selected are then held in memory, unless there is a limit.
+            order_by: Column to order them by, missing values last; by default they come as they were recorded. The ids
+                of all that are selected are then held in memory, unless there is a limit.
             descending: Whether the largest come first.
             limit: How many at most.
 

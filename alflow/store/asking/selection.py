@@ -31,8 +31,8 @@ _WITH_LABEL: Final = frozenset({Source.JOB, Source.LABEL})
 class Selection:
     """Frames that a question selects, not yet read: each loop over it reads them anew, a page at a time.
 
-    By default they come in the order in which they were recorded. While a campaign writes, a page shows what is there when
-    it is read; inside of ``Store.snapshot()`` all of them show one moment.
+    By default they come in the order in which they were recorded. While a campaign writes, a page shows what is there
+    when it is read; inside of ``Store.snapshot()`` all of them show one moment.
 
     Attributes:
         store: Where they are.
@@ -80,9 +80,9 @@ class Selection:
             columns: Names, true or short.
 
         Yields:
-            Of each page the arrays by true name, shape (frame,): float64 with NaN for missing numbers; int64 for whole numbers,
-            or float64 where one is missing; objects for what is text, time or an array for itself. Positions and forces of
-            frames of one size become one array by :func:`numpy.stack`.
+            Of each page the arrays by true name, shape (frame,): float64 with NaN for missing numbers; int64 for whole
+            numbers, or float64 where one is missing; objects for what is text, time or an array for itself. Positions
+            and forces of frames of one size become one array by :func:`numpy.stack`.
         """
         asked = self._described(columns)
         for page in self._pages().of_columns(asked):
