@@ -44,10 +44,9 @@ WORDS = [
 def test_any_text_is_a_question_or_told_what_is_wrong(text: str) -> None:
     try:
         found = parse_question(text)
-    except QueryError as error:
-        assert str(error)
-    else:
-        assert found is None or isinstance(found, Expression)
+    except QueryError:
+        return
+    assert found is None or isinstance(found, Expression)
 
 
 @pytest.mark.parametrize("opening", ["(", "not ", "not ("])
@@ -72,9 +71,10 @@ def test_too_many_comparisons_and_values_are_refused() -> None:
     with pytest.raises(QueryError, match="100000 characters"):
         parse_question("walker = 1 " + " " * 100_000)
     deep: Expression = column.walker == 1
+    for _ in range(MAX_DEPTH - 1):
+        deep = ~deep
     with pytest.raises(QueryError, match=f"nested more than {MAX_DEPTH} deep"):
-        for _ in range(MAX_DEPTH + 1):
-            deep = ~deep
+        _ = ~deep
 
 
 def test_text_and_python_say_the_same() -> None:
