@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +24,7 @@ from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.errors import AlflowError
 from alflow.store import FrameRecord, Holder, JobRecord, Store
 from alflow.store.asking.columns import COLUMNS
+from alflow.store.asking.parsing import parse_question
 
 N = 30
 LEVEL = Level("toy", {"depth_ev": 4.5})
@@ -147,3 +151,34 @@ def test_whatever_is_wrong_is_said_in_a_sentence(database: str, words: list[str]
 def test_a_missing_database_is_said(tmp_path: Path) -> None:
     result = asked(tmp_path / "none.db", "walker = 1")
     assert "There is no store at" in str(result.exception)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/query.md").read_text(encoding="utf-8")
+
+
+def blocks(opening: str) -> list[str]:
+    return re.findall(rf"^{opening}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_about_queries_shows_what_works(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ethanol.db").symlink_to(database)
+    commands = [text for text in blocks("```")[0].splitlines() if text.startswith("alflow query")]
+    assert len(commands) == 6
+    for command in commands:
+        words = shlex.split(command.partition(">" if " > " in command.rpartition('"')[2] else "\0")[0])
+        result = CliRunner().invoke(app, words[1:])
+        assert result.exit_code == 0, (command, result.exception)
+    for question in re.findall(r"`([^`|]+)`", PAGE.partition("### The language")[2].partition("A column has")[0]):
+        if " " in question:
+            parse_question(question)
+    (script,) = blocks("<!-- runs -->\n```python")
+    exec(compile(script, "docs/query.md", "exec"), {})
+    assert "frames on which the committee was wrong and sure" in capsys.readouterr().out
+    (statements,) = blocks("```sql")
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    answers = [connection.execute(text).fetchall() for text in statements.split(";") if text.strip()]
+    connection.close()
+    assert [len(rows) for rows in answers] == [1, 1, 0]
