@@ -23,7 +23,7 @@ from alflow.cli import app
 from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.errors import AlflowError
 from alflow.store import FrameRecord, Holder, JobRecord, Store
-from alflow.store.asking.columns import COLUMNS
+from alflow.store.asking.columns import COLUMNS, DEFAULT_COLUMNS
 from alflow.store.asking.parsing import parse_question
 
 N = 30
@@ -62,13 +62,7 @@ def test_a_table_shows_twenty_rows_and_says_that_there_are_more(database: str) -
     shown = asked(database, "formula = HOH and generation >= 2")
     assert shown.exit_code == 0, shown.output
     lines = shown.stdout.splitlines()
-    assert (
-        lines[0].split()
-        == (
-            "frame_id formula generation disagreement_ev_ang decision job_state energy_ev max_force_ev_ang "
-            "max_force_error_ev_ang"
-        ).split()
-    )
+    assert lines[0].split() == list(DEFAULT_COLUMNS)
     assert lines[2].split() == ["f01", "H2O", "2", "0.1", "flagged", "done", "-76.142857", "0.5774", "0.25"]
     assert lines[-1].startswith("… and more; --limit N")
     assert len(lines) == 22
