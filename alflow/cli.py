@@ -150,6 +150,39 @@ def export(
     Console().print(f"{count} labels written to {output}", highlight=False, markup=False)
 
 
+def _list_columns(asked: bool) -> None:
+    if asked:
+        _room("campaign.query_console").list_columns(Console())
+        raise typer.Exit
+
+
+@app.command()
+def query(
+    database: Database,
+    question: Annotated[
+        str, typer.Argument(help="Such as: 'formula = C2H6O and disagreement > 0.3'; all frames without.")
+    ] = "",
+    columns: Annotated[str | None, typer.Option("--columns", help="Columns to show, with commas between.")] = None,
+    order_by: Annotated[str | None, typer.Option("--order-by", help="Column to order by, smallest first.")] = None,
+    descending: Annotated[bool, typer.Option("--descending", help="Largest first.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", help="Frames at most; 20 for a table.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Only this campaign.")] = None,
+    level: Annotated[str | None, typer.Option("--level", help="Only labels of this level, by id or its start.")] = None,
+    form: Annotated[str, typer.Option("--format", help="table, csv, json, or xyz: the labels.")] = "table",
+    count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
+    columns_list: Annotated[
+        bool, typer.Option("--columns-list", callback=_list_columns, is_eager=True, help="List all columns, and end.")
+    ] = False,
+) -> None:
+    """Ask for frames and labels by what is known of them.
+
+    Comparisons (=, !=, <, <=, >, >=, in, between, like, is null) of columns are joined by and, or, not and parentheses.
+    docs/query.md has the columns and examples.
+    """
+    how = {"campaign": name, "level": level, "order_by": order_by, "descending": descending, "limit": limit}
+    _room("campaign.query_console").query(database, question, columns, form, count, **how)
+
+
 @app.command()
 def label(
     structures: Annotated[Path, typer.Argument(help="Structures, in a format ASE reads.", metavar="STRUCTURES")],

@@ -5,7 +5,8 @@
     AlflowError
     ├── InputError          the user's input cannot be used: says what was expected, found, and what to do
     │   ├── ConfigError     a campaign configuration
-    │   └── StructureError  a structure
+    │   ├── StructureError  a structure
+    │   └── QueryError      a question about a data set
     ├── StoreError          the database cannot be used
     │   ├── Fenced          another process has taken the campaign over; this one must stop
     │   ├── CampaignLocked  another process is driving the campaign
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "Fenced",
     "InputError",
+    "QueryError",
     "StoreError",
     "StructureError",
     "Unavailable",
@@ -53,6 +55,10 @@ class ConfigError(InputError):
 
 class StructureError(InputError):
     """A structure is impossible: unknown element, non-finite or overlapping positions, odd electron count."""
+
+
+class QueryError(InputError):
+    """A question about a data set cannot be understood; where it was written as text, the place is marked below it."""
 
 
 class StoreError(AlflowError):

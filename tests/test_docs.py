@@ -101,6 +101,11 @@ def test_the_configuration_page_is_up_to_date() -> None:
     assert written == made, "run: python docs/make_configuration.py"
 
 
+def test_the_page_about_queries_lists_every_column() -> None:
+    made = runpy.run_path(str(ROOT / "docs/make_query.py"))["page"]()
+    assert (ROOT / "docs/query.md").read_text(encoding="utf-8") == made, "run: python docs/make_query.py"
+
+
 def test_the_tutorial_shows_the_workflow_as_it_is() -> None:
     shown = blocks(ROOT / "docs/tutorial.md", "yaml")[0]
     comment, _, rest = (ROOT / "workflows/ethanol.yaml").read_text(encoding="utf-8").partition("\n")

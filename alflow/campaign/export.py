@@ -12,10 +12,10 @@ from alflow.domain import Label
 from alflow.domain.ase import write_extxyz
 from alflow.domain.identity import canonical_json
 from alflow.errors import ConfigError
-from alflow.store import Store
+from alflow.store import FrameRecord, JobRecord, Store
 from alflow.store.location import shown
 
-__all__ = ["export_labels"]
+__all__ = ["export_labels", "info_of"]
 
 
 def export_labels(database: str, name: str | None, output: Path) -> int:
@@ -55,31 +55,34 @@ def export_labels(database: str, name: str | None, output: Path) -> int:
     return len(rows)
 
 
+def info_of(frame: FrameRecord, job: JobRecord, label: Label, campaign: str) -> dict[str, Any]:
+    """What is told of a label in its comment line: where it comes from and what it is for."""
+    info: dict[str, Any] = {
+        "campaign": campaign,
+        "frame_id": job.frame_id,
+        "structure_id": job.structure_id,
+        "level_id": job.level_id,
+        "level": label.level.to_json(),
+        "attempt": job.attempts,
+        "host": str(label.provenance.get("host", "")),
+        "versions": canonical_json(label.provenance.get("versions", {})),
+        "purpose": job.purpose,
+        "split": split_of(job.structure_id, job.purpose),
+        "charge": label.structure.charge,
+        "multiplicity": label.structure.multiplicity,
+    }
+    optional = {
+        "walker": frame.walker,
+        "step": frame.step,
+        "generation": frame.generation,
+        "disagreement_ev_ang": frame.disagreement,
+        "extrapolation": frame.extrapolation,
+    }
+    return info | {key: value for key, value in optional.items() if value is not None}
+
+
 def _labels(store: Store, campaign_id: int, name: str) -> Iterator[tuple[Label, dict[str, Any]]]:
     done = sorted(store.jobs(campaign_id, state="done"), key=lambda job: job.event_seq)
     labels = store.labels_by_id([(job.structure_id, job.level_id) for job in done])
     for job, label in zip(done, labels, strict=True):
-        frame = store.frame(job.frame_id)
-        info: dict[str, Any] = {
-            "campaign": name,
-            "frame_id": job.frame_id,
-            "structure_id": job.structure_id,
-            "level_id": job.level_id,
-            "level": label.level.to_json(),
-            "attempt": job.attempts,
-            "host": str(label.provenance.get("host", "")),
-            "versions": canonical_json(label.provenance.get("versions", {})),
-            "purpose": job.purpose,
-            "split": split_of(job.structure_id, job.purpose),
-            "charge": label.structure.charge,
-            "multiplicity": label.structure.multiplicity,
-        }
-        optional = {
-            "walker": frame.walker,
-            "step": frame.step,
-            "generation": frame.generation,
-            "disagreement_ev_ang": frame.disagreement,
-            "extrapolation": frame.extrapolation,
-        }
-        info.update({key: value for key, value in optional.items() if value is not None})
-        yield label, info
+        yield label, info_of(store.frame(job.frame_id), job, label, name)

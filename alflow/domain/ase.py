@@ -115,7 +115,7 @@ def write_extxyz(path: str | Path, rows: Iterable[tuple[Label, Mapping[str, Any]
     comment line, all under the names they have in the label, which end in the unit.
 
     Args:
-        path: File to write; replaced if it exists.
+        path: File to write; replaced if it exists. ``-`` is standard output.
         rows: Each label with what else belongs into its comment line (numbers, strings, booleans).
     """
     frames = []

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alflow.domain.elements import MASSES_U, SYMBOLS, atomic_number
+from alflow.domain.formula import hill_formula
 from alflow.domain.identity import content_id
 from alflow.errors import StructureError
 
@@ -143,10 +144,7 @@ class Structure:
     def formula(self) -> str:
         """Chemical formula in Hill order: carbon, hydrogen, then the alphabet."""
         symbols = self.symbols
-        counts = {s: symbols.count(s) for s in set(symbols)}
-        carbon = "C" in counts
-        order = sorted(counts, key=lambda s: (0 if carbon and s == "C" else 1 if carbon and s == "H" else 2, s))
-        return "".join(s + (str(counts[s]) if counts[s] > 1 else "") for s in order)
+        return hill_formula({symbol: symbols.count(symbol) for symbol in set(symbols)})
 
     def with_positions(self, positions: npt.ArrayLike) -> Structure:
         """The same atoms at other positions, Å, shape (atom, 3)."""

@@ -1,5 +1,7 @@
 """The store: one SQL database that holds everything a campaign knows. Committed means it cannot be lost."""
 
+from alflow.store.asking.expressions import Expression, column
+from alflow.store.asking.selection import Selection
 from alflow.store.finding import Finding
 from alflow.store.lease import Holder, Lease
 from alflow.store.records import (
@@ -40,6 +42,7 @@ __all__ = [
     "ExecutionKind",
     "ExecutionRecord",
     "ExecutionStatus",
+    "Expression",
     "Finding",
     "FrameDecision",
     "FrameOrigin",
@@ -50,10 +53,12 @@ __all__ = [
     "JobState",
     "Lease",
     "Purpose",
+    "Selection",
     "Snapshot",
     "Split",
     "Store",
     "Transaction",
     "WalkerRecord",
     "WalkerStatus",
+    "column",
 ]

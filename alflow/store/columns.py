@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from alflow.domain.identity import canonical_json
 from alflow.errors import StoreError
 from alflow.store.arrays import decode, decode_shared, encode
 
-__all__ = ["ArrayColumn", "FiniteNumber", "FreeText", "Json", "UtcTime", "printable"]
+__all__ = ["ArrayColumn", "FiniteNumber", "FreeText", "Json", "JsonObject", "StoredJson", "UtcTime", "printable"]
 
 _parse = json.JSONDecoder().decode
 
@@ -103,6 +103,46 @@ class Json(TypeDecorator[Any]):
     def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], Any]:
         """Read JSON."""
         return lambda text: None if text is None else _parse(text)
+
+
+class StoredJson(Mapping[str, Any]):
+    """A JSON object as it is stored, read when it is first looked into: who reads a million labels rarely does."""
+
+    __slots__ = ("_read", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._read: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        if self._read is None:
+            self._read = _parse(self._text)
+        return self._read
+
+    def __getitem__(self, key: str) -> Any:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def __reduce__(self) -> Any:
+        return StoredJson, (self._text,)
+
+
+class JsonObject(Json):
+    """A JSON object that is read when it is first looked into."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], Any]:
+        """Wrap the text."""
+        return lambda text: None if text is None else StoredJson(text)
 
 
 class FreeText(TypeDecorator[str]):

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from sqlalchemy import Row
+from sqlalchemy import Row, type_coerce
 
 from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
+from alflow.store.columns import JsonObject
 from alflow.store.lease import Holder
 from alflow.store.records import (
     CampaignRecord,
@@ -26,6 +27,7 @@ from alflow.store.tables import LabelRow, StructureRow
 
 __all__ = [
     "LABEL_COLUMNS",
+    "STRUCTURE_COLUMNS",
     "campaign_of",
     "committee_of",
     "dataset_of",
@@ -39,11 +41,22 @@ __all__ = [
     "job_values",
     "label_of",
     "label_values",
+    "stored_structure",
     "structure_of",
     "structure_values",
     "walker_of",
     "walker_values",
 ]
+
+STRUCTURE_COLUMNS: Final = (
+    StructureRow.numbers,
+    StructureRow.positions_ang,
+    StructureRow.cell_ang,
+    StructureRow.pbc,
+    StructureRow.charge,
+    StructureRow.multiplicity,
+)
+"""What is read of a structure whose id is known, in this order."""
 
 LABEL_COLUMNS: Final = (
     LabelRow.structure_id,
@@ -51,14 +64,9 @@ LABEL_COLUMNS: Final = (
     LabelRow.energy_ev,
     LabelRow.forces_ev_ang,
     LabelRow.stress_ev_ang3,
-    LabelRow.diagnostics_json,
-    LabelRow.provenance_json,
-    StructureRow.numbers,
-    StructureRow.positions_ang,
-    StructureRow.cell_ang,
-    StructureRow.pbc,
-    StructureRow.charge,
-    StructureRow.multiplicity,
+    type_coerce(LabelRow.diagnostics_json, JsonObject("diagnostics_json")).label("diagnostics_json"),
+    type_coerce(LabelRow.provenance_json, JsonObject("provenance_json")).label("provenance_json"),
+    *STRUCTURE_COLUMNS,
 )
 """What :func:`label_of` reads, in its order."""
 
@@ -88,6 +96,23 @@ def structure_of(row: Row[Any]) -> Structure:
     return Structure(row.numbers, row.positions_ang, row.cell_ang, _PERIODICITY[row.pbc], row.charge, row.multiplicity)
 
 
+def stored_structure(structure_id: str, values: Sequence[Any]) -> Structure:
+    """Structure of a row of :data:`STRUCTURE_COLUMNS`, as it was checked and named when it was stored."""
+    numbers, positions, cell, pbc, charge, multiplicity = values
+    return _trusted(
+        Structure,
+        {
+            "numbers": numbers,
+            "positions": positions,
+            "cell": cell,
+            "pbc": _PERIODICITY[pbc],
+            "charge": charge,
+            "multiplicity": multiplicity,
+            "id": structure_id,
+        },
+    )
+
+
 def label_values(label: Label, execution_key: str | None) -> dict[str, Any]:
     """Columns of a label."""
     evaluation = label.evaluation
@@ -114,19 +139,7 @@ def label_of(row: Sequence[Any], levels: Mapping[str, Level]) -> Label:
     """
     # by position, not by name: a dataset has tens of thousands of rows, and names take longer than the arrays
     (structure_id, level_id, energy, forces, stress, diagnostics, provenance) = row[:7]
-    (numbers, positions, cell, pbc, charge, multiplicity) = row[7:13]
-    structure = _trusted(
-        Structure,
-        {
-            "numbers": numbers,
-            "positions": positions,
-            "cell": cell,
-            "pbc": _PERIODICITY[pbc],
-            "charge": charge,
-            "multiplicity": multiplicity,
-            "id": structure_id,
-        },
-    )
+    structure = stored_structure(structure_id, row[7:13])
     evaluation = _trusted(
         Evaluation, {"energy": energy, "forces": forces, "stress": stress, "diagnostics": diagnostics}
     )

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import StoreError
+from alflow.store.asking.selecting import Selecting
 from alflow.store.checking import Checking
-from alflow.store.dataset import DatasetReading
 from alflow.store.lease import Holder, Lease, acquire, fence, release
 from alflow.store.opening import Address, address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
 from alflow.store.patience import Patience
@@ -31,7 +31,7 @@ _IDS_PER_STATEMENT: Final = 500
 _T = TypeVar("_T")
 
 
-class Snapshot(DatasetReading, Checking):
+class Snapshot(Selecting, Checking):
     """A store as it was at one moment; whatever is read from it belongs together."""
 
     def __init__(self, engine: Engine, address: Address, connection: Connection) -> None:
@@ -44,7 +44,7 @@ class Snapshot(DatasetReading, Checking):
             yield self._connection
 
 
-class Store(DatasetReading):
+class Store(Selecting):
     """A database of campaigns: an SQLite file, or PostgreSQL.
 
     Structures, levels and labels are shared by all campaigns, by content. Everything else belongs to one campaign
@@ -103,6 +103,27 @@ class Store(DatasetReading):
             engine.dispose()
             raise
         return cls(engine, address, Patience(patience_s))
+
+    def connect_read_only(self) -> Any:
+        """A connection of your own to the same database, for SQL, on which writing is impossible.
+
+        Returns:
+            For a file, a ``sqlite3.Connection`` opened with ``mode=ro``; for a server, a ``psycopg.Connection`` whose
+            transactions are all read-only. Close it when you are done. ``db/README.md`` draws the tables; the views
+            ``frames_v``, ``labels_v`` and ``learning_curve_v`` join them.
+
+        Examples:
+            >>> from tempfile import TemporaryDirectory
+            >>> with TemporaryDirectory() as folder, Store.open(f"{folder}/store.db", create=True) as store:
+            ...     connection = store.connect_read_only()
+            ...     connection.execute("SELECT count(*) FROM frames_v").fetchone()
+            ...     connection.close()
+            (0,)
+        """
+        with translated(self._address):
+            connection = engine_of(self._address, read_only=True).raw_connection()
+            connection.detach()
+            return connection.dbapi_connection
 
     def close(self) -> None:
         """Close every connection. The store can be read and written by others as before."""

@@ -1,0 +1,153 @@
+"""``alflow query``: what was selected, as a table, CSV, JSON or extended XYZ; all but the table are streamed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, TextIO
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alflow.campaign.export import info_of
+from alflow.domain.ase import write_extxyz
+from alflow.errors import ConfigError, did_you_mean
+from alflow.store import Selection, Store
+from alflow.store.asking.columns import COLUMNS, DEFAULT_COLUMNS, Described, Kind, described
+
+__all__ = ["FORMATS", "list_columns", "query"]
+
+TABLE_ROWS: Final = 20
+"""Rows of a table, unless another limit is given."""
+
+_XYZ_PAGE: Final = 500
+_WIDE: Final = 200
+
+
+def query(database: str, question: str, columns: str | None, form: str, count: bool, **how: Any) -> None:
+    """Select frames and print them.
+
+    Args:
+        database: File or URL.
+        question: What must hold; empty for all frames.
+        columns: Names of columns, with commas between.
+        form: One of :data:`FORMATS`.
+        count: Print only how many there are.
+        how: Further arguments of :meth:`alflow.store.Store.select`.
+
+    Raises:
+        QueryError: The question cannot be understood, or there is no such column or level of theory.
+        ConfigError: There is no such format, or it does not go with the columns.
+        StoreError: There is no such database or campaign.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"--format {form}: expected one of {', '.join(FORMATS)}.{did_you_mean(form, FORMATS)}")
+    if form == "xyz" and columns is not None:
+        raise ConfigError("--columns is for tables, CSV and JSON; extended XYZ always has the structure and its label.")
+    names = [name.strip() for name in columns.split(",")] if columns is not None else list(DEFAULT_COLUMNS)
+    asked = list({column.name: column for column in map(described, names)}.values())
+    with Store.open(database, read_only=True) as store:
+        selection = store.select(question, **how)
+        if count:
+            print(selection.count())
+        else:
+            FORMATS[form](selection, asked)
+
+
+def list_columns(console: Console) -> None:
+    """Print every column that can be asked for."""
+    table = Table(box=None, title="Columns of alflow query", title_justify="left")
+    for heading in ("column, and short", "type", "unit"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("meaning")
+    for column in COLUMNS:
+        meaning = f"{column.meaning}: {', '.join(column.words)}" if column.words else column.meaning
+        cells = (
+            "\n".join((column.name, *(f"  {short}" for short in column.aliases))),
+            column.kind,
+            column.unit,
+            meaning,
+        )
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def _as_table(selection: Selection, columns: Sequence[Described]) -> None:
+    limit = TABLE_ROWS if selection.limit is None else selection.limit
+    found = list(islice(selection.up_to(limit + 1).rows(*_names(columns)), limit + 1))
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    if not found:
+        console.print("No frame is like that.")
+        return
+    table = Table(box=None)
+    for column in columns:
+        right = column.kind in (Kind.NUMBER, Kind.WHOLE)
+        table.add_column(column.name, justify="right" if right else "left", overflow="fold")
+    for row in found[:limit]:
+        table.add_row(*(Text(_cell(column, row[column.name])) for column in columns))
+    console.print(table)
+    if len(found) > limit and selection.limit is None:
+        console.print("… and more; --limit N shows more rows, --count counts them, --format csv writes all of them.")
+
+
+def _as_csv(selection: Selection, columns: Sequence[Described]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(_names(columns))
+    for row in selection.rows(*_names(columns)):
+        writer.writerow([json.dumps(value) if isinstance(value, list) else value for value in _plain(row).values()])
+
+
+def _as_json(selection: Selection, columns: Sequence[Described]) -> None:
+    out: TextIO = sys.stdout
+    before = "[\n"
+    for row in selection.rows(*_names(columns)):
+        out.write(before + json.dumps(_plain(row), ensure_ascii=False, allow_nan=False))
+        before = ",\n"
+    out.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def _as_xyz(selection: Selection, columns: Sequence[Described]) -> None:
+    names = {campaign.id: campaign.name for campaign in selection.store.campaigns()}
+    rows = ((label, info_of(frame, job, label, names[frame.campaign_id])) for frame, job, label in selection.labelled())
+    while page := list(islice(rows, _XYZ_PAGE)):
+        write_extxyz("-", page)
+
+
+FORMATS: Final[Mapping[str, Callable[[Selection, Sequence[Described]], None]]] = {
+    "table": _as_table,
+    "csv": _as_csv,
+    "json": _as_json,
+    "xyz": _as_xyz,
+}
+"""How a selection can be printed."""
+
+
+def _names(columns: Sequence[Described]) -> list[str]:
+    return [column.name for column in columns]
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        return value.isoformat() if isinstance(value, datetime) else value
+
+    return {name: plain(value) for name, value in row.items()}
+
+
+def _cell(column: Described, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, np.ndarray):
+        return f"array {value.shape}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if column.kind is Kind.NUMBER:
+        return f"{value:.6f}" if column.unit == "eV" else f"{value:.4g}"
+    return str(value)
