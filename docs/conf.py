@@ -56,7 +56,10 @@ nitpick_ignore_regex = [
     ("py:class", r"Any|Callable|FloatArray|IntArray|Iterable|Iterator|Mapping|Path|Sequence|datetime"),
     ("py:class", r"Callable\[\.\.\.|(Mapping|tuple)\[str"),  # how Sphinx cuts a nested type
     ("py:class", r"Device|Method|Property|Route|Selection|Spin|SpinPolicy"),  # words, told beside each
-    ("py:class", r"Address|Atoms|Connection|DescriptorRange|Descriptors|Dropped|Engine|Extrapolation|NetworkWeights|Queue|State|_\w+"),  # not public
+    (
+        "py:class",
+        r"Address|Atoms|Connection|DescriptorRange|Descriptors|Dropped|Engine|Extrapolation|NetworkWeights|Queue|State|_\w+",
+    ),  # not public
 ]
 
 FACES: Final = (
@@ -77,7 +80,7 @@ FACES: Final = (
 )
 """Modules whose ``__all__`` is public."""
 
-GOOGLE: Final = Config(napoleon_use_rtype=False, napoleon_attr_annotations=False)
+GOOGLE: Final = Config(napoleon_use_ivar=True, napoleon_use_rtype=False, napoleon_attr_annotations=False)
 
 
 def setup(app: Sphinx) -> None:
@@ -143,7 +146,9 @@ def _docstring(
         lines[:] = aliases.get(name.rpartition(".")[2]) or lines
     typed = [_typed(line, thing) for line in lines] if inspect.isclass(thing) else lines
     # The first line of a property or a constant is a sentence, also where it holds a colon; napoleon would take it for a type.
-    made = GoogleDocstring(typed, GOOGLE, app, "method" if what in ("property", "data") else what, name, thing, options).lines()
+    made = GoogleDocstring(
+        typed, GOOGLE, app, "method" if what in ("property", "data") else what, name, thing, options
+    ).lines()
     lines[:] = [line if line.startswith(".. ") else re.sub(r"(``.*?``)|\|", _bar, line) for line in made]
 
 
@@ -173,8 +178,9 @@ def _signature(
     written = inspect.signature(thing)
     if what == "method" and next(iter(written.parameters), None) in ("self", "cls"):
         written = written.replace(parameters=list(written.parameters.values())[1:])
-    if what == "class":
-        written = written.replace(return_annotation=inspect.Signature.empty)
+    if what == "class":  # a default that is made anew, such as an empty dictionary, is no value to show
+        shown = [p.replace(default=...) if repr(p.default) == "<factory>" else p for p in written.parameters.values()]
+        written = written.replace(parameters=shown, return_annotation=inspect.Signature.empty)
     return stringify_signature(written, unqualified_typehints=True), None
 
 
