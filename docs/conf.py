@@ -32,7 +32,7 @@ version = release = alflow.__version__
 # repository, so that every link works on a code host and here.
 root_doc = "docs/index"
 include_patterns = ["README.md", "CHANGELOG.md", "docs/**.md", "db/README.md", "docker/README.md"]
-exclude_patterns = [".*", "**/.*", "build", "docs/_build"]
+exclude_patterns = [".*", "**/.*", "build", "**/*.alflow"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 
 html_theme = "furo"
@@ -145,10 +145,9 @@ def _docstring(
     if what == "data":
         lines[:] = aliases.get(name.rpartition(".")[2]) or lines
     typed = [_typed(line, thing) for line in lines] if inspect.isclass(thing) else lines
-    # The first line of a property or a constant is a sentence, also where it holds a colon; napoleon would take it for a type.
-    made = GoogleDocstring(
-        typed, GOOGLE, app, "method" if what in ("property", "data") else what, name, thing, options
-    ).lines()
+    # The first line of a property is a sentence, also where it holds a colon; napoleon would take that for a type.
+    role = "method" if what in ("property", "data") else what
+    made = GoogleDocstring(typed, GOOGLE, app, role, name, thing, options).lines()
     lines[:] = [line if line.startswith(".. ") else re.sub(r"(``.*?``)|\|", _bar, line) for line in made]
 
 
@@ -170,7 +169,7 @@ def _typed(line: str, cls: type) -> str:
 def _signature(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, None] | None:
-    """Show parameters and their types as the source has them; none for what is not made by calling it, or only with keywords."""
+    """Show parameters and their types as the source has them; none for what nobody makes by calling it."""
     if what == "class" and signature and (issubclass(thing, Enum | BaseModel | Store) or is_protocol(thing)):
         return "", None
     if what not in ("class", "function", "method"):

@@ -62,7 +62,9 @@ def look(database: str) -> Seen:
         campaign = store.campaign()
         done = [event.payload for event in store.events(campaign.id) if event.kind == "label_done"]
         worst = {event["frame_id"]: event["max_error"] for event in done}
-        frames = {job.frame_id: (job.purpose, store.frame(job.frame_id)) for job in store.jobs(campaign.id, state="done")}
+        frames = {
+            job.frame_id: (job.purpose, store.frame(job.frame_id)) for job in store.jobs(campaign.id, state="done")
+        }
         committees = [made.metrics for made in store.committees(campaign.id) if made.state != "rejected"]
     points = [
         (purpose, frame.disagreement, worst[name])
@@ -87,7 +89,9 @@ def draw(seen: Seen) -> Figure:
     reach = 1.08 * max(max(x, y) for _, x, y in seen.points)
     left.plot([0, reach], [0, reach], color="gray", lw=1, label="equal")
     left.axvline(seen.threshold, color="black", lw=1, ls="--", label="threshold")
-    left.set(xlim=(0, reach), ylim=(0, reach), xlabel="disagreement when seen, eV/Å", ylabel="largest force error, eV/Å")
+    left.set(
+        xlim=(0, reach), ylim=(0, reach), xlabel="disagreement when seen, eV/Å", ylabel="largest force error, eV/Å"
+    )
     left.legend(fontsize=8, loc="lower right")
     n, mean, low, high = (list(values) for values in zip(*seen.errors, strict=True))
     bars = [[m - a for m, a in zip(mean, low, strict=True)], [b - m for m, b in zip(mean, high, strict=True)]]

@@ -17,8 +17,8 @@ PAGE: Final = Path(__file__).with_name("tables.md")
 HEAD: Final = """\
 # Every column
 
-Written by `docs/make_tables.py` from `alflow/store/tables.py` and the records the rows are read into; change those, not this
-page. How the tables belong together, how arrays and times are written, and how to ask: [the tables](../db/README.md).
+Written by `docs/make_tables.py` from `alflow/store/tables.py` and the records the rows are read into; change those, not
+this page. How the tables belong together, how arrays and times are written, and how to ask: [the tables](../db/README.md).
 """
 
 EXPLAINED_BY: Final[dict[str, tuple[type, ...]]] = {
