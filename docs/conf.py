@@ -13,6 +13,7 @@ from docutils import nodes
 from pydantic import BaseModel
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon import Config, GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
@@ -45,7 +46,7 @@ copybutton_prompt_is_regexp = True
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 
-autodoc_default_options = {"members": True, "member-order": "groupwise"}
+autodoc_default_options = {"members": True, "member-order": "groupwise", "exclude-members": "model_config"}
 autodoc_typehints = "none"  # types are shown as the source has them, see `_signature`
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 96
@@ -80,11 +81,20 @@ FACES: Final = (
 )
 """Modules whose ``__all__`` is public."""
 
+
+class Anew:
+    """Stands for a default that is made for each object, such as an empty dictionary."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
 GOOGLE: Final = Config(napoleon_use_ivar=True, napoleon_use_rtype=False, napoleon_attr_annotations=False)
 
 
 def setup(app: Sphinx) -> None:
     """Read docstrings and signatures as this house writes them, and find public names where they are announced."""
+    next(field for field in PyObject.doc_field_types if field.name == "variable").label = "Attributes"
     homes = _homes()
     aliases = _aliases()
     app.connect("autodoc-process-docstring", lambda *told: _docstring(aliases, *told))
@@ -177,8 +187,10 @@ def _signature(
     written = inspect.signature(thing)
     if what == "method" and next(iter(written.parameters), None) in ("self", "cls"):
         written = written.replace(parameters=list(written.parameters.values())[1:])
-    if what == "class":  # a default that is made anew, such as an empty dictionary, is no value to show
-        shown = [p.replace(default=...) if repr(p.default) == "<factory>" else p for p in written.parameters.values()]
+    if what == "class":
+        shown = [
+            p.replace(default=Anew()) if repr(p.default) == "<factory>" else p for p in written.parameters.values()
+        ]
         written = written.replace(parameters=shown, return_annotation=inspect.Signature.empty)
     return stringify_signature(written, unqualified_typehints=True), None
 

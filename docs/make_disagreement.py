@@ -80,7 +80,7 @@ def look(database: str) -> Seen:
 
 def draw(seen: Seen) -> Figure:
     """Two panels: error beside disagreement, and how the measured error and its interval went."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     for purpose, color in COLORS.items():
         at = [(x, y) for kind, x, y in seen.points if kind == purpose]
@@ -92,13 +92,13 @@ def draw(seen: Seen) -> Figure:
     left.set(
         xlim=(0, reach), ylim=(0, reach), xlabel="disagreement when seen, eV/Å", ylabel="largest force error, eV/Å"
     )
-    left.legend(fontsize=8, loc="lower right")
+    left.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     n, mean, low, high = (list(values) for values in zip(*seen.errors, strict=True))
     bars = [[m - a for m, a in zip(mean, low, strict=True)], [b - m for m, b in zip(mean, high, strict=True)]]
     right.errorbar(n, mean, yerr=bars, fmt="o", color=COLORS["audit"], capsize=4, label="error, 95 % interval")
     right.axhline(seen.target, color="black", lw=1, ls="--", label="target")
     right.set(ylim=(0, 1.2 * max(seen.target, *high)), xlabel="audit labels", ylabel="mean force error, eV/Å")
-    right.legend(fontsize=8, loc="lower left")
+    right.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 

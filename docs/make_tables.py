@@ -18,7 +18,8 @@ HEAD: Final = """\
 # Every column
 
 Written by `docs/make_tables.py` from `alflow/store/tables.py` and the records the rows are read into; change those, not
-this page. How the tables belong together, how arrays and times are written, and how to ask: [the tables](../db/README.md).
+this page. How the tables belong together, how arrays and times are written, and how to ask:
+[the tables](../db/README.md).
 """
 
 EXPLAINED_BY: Final[dict[str, tuple[type, ...]]] = {

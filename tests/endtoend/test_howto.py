@@ -118,7 +118,7 @@ def test_every_page_is_short_and_followed_here() -> None:
 
 
 def test_the_campaign_of_the_first_page_is_a_valid_configuration() -> None:
-    shown = dict((what, text) for what, _, text in blocks("own-molecule"))
+    shown = {what: text for what, _, text in blocks("own-molecule")}
     assert CampaignConfig.model_validate(yaml.safe_load(shown["formaldehyde.yaml"])).label_budget == 60
 
 
