@@ -39,6 +39,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphin
 html_theme = "furo"
 html_title = f"alflow {release}"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 html_show_sourcelink = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -154,6 +156,8 @@ def _docstring(
     """Turn a Google-style docstring into reStructuredText; ``|F|`` is an absolute value, not a substitution."""
     if what == "data":
         lines[:] = aliases.get(name.rpartition(".")[2]) or lines
+    if inspect.isclass(thing) and issubclass(thing, Enum) and "Attributes:" not in lines:
+        lines += ["", f"One of {', '.join(f'``{name}``' for name in thing.__members__)}."]
     typed = [_typed(line, thing) for line in lines] if inspect.isclass(thing) else lines
     # The first line of a property is a sentence, also where it holds a colon; napoleon would take that for a type.
     role = "method" if what in ("property", "data") else what
