@@ -36,6 +36,7 @@ include_patterns = ["README.md", "CHANGELOG.md", "docs/**.md", "db/README.md", "
 exclude_patterns = [".*", "**/.*", "build", "**/*.alflow"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 
+highlight_language = "none"
 html_theme = "furo"
 html_title = f"alflow {release}"
 html_copy_source = False
@@ -82,6 +83,13 @@ FACES: Final = (
     "alflow.reports.summary",
 )
 """Modules whose ``__all__`` is public."""
+
+
+class Docstring(GoogleDocstring):
+    """A docstring as this house writes it: what is returned is told in a sentence, whose type is in the signature."""
+
+    def _consume_returns_section(self, preprocess_types: bool = False) -> list[tuple[str, str, list[str]]]:
+        return [("", "", self._dedent(self._consume_to_next_section()))]
 
 
 class Anew:
@@ -161,7 +169,7 @@ def _docstring(
     typed = [_typed(line, thing) for line in lines] if inspect.isclass(thing) else lines
     # The first line of a property is a sentence, also where it holds a colon; napoleon would take that for a type.
     role = "method" if what in ("property", "data") else what
-    made = GoogleDocstring(typed, GOOGLE, app, role, name, thing, options).lines()
+    made = Docstring(typed, GOOGLE, app, role, name, thing, options).lines()
     lines[:] = [line if line.startswith(".. ") else re.sub(r"(``.*?``)|\|", _bar, line) for line in made]
 
 
