@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: setup campaign test check soak bench clean
+.PHONY: setup campaign test check docs soak bench clean
 
 setup: $(VENV)/installed
 
@@ -23,12 +23,16 @@ test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
-check: setup
+check: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_migrations.py
+
+# Every page and the reference from the code, into build/docs; begin at build/docs/docs/index.html.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -c docs . build/docs
 
 # Half an hour and more of random kills on a water campaign; tests/faults/soak.py says what is printed.
 soak: setup
@@ -42,4 +46,4 @@ bench: setup
 	$(BIN)/python benchmarks/labels_overhead.py --quick --json benchmarks/results/labels_overhead.json
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 import runpy
 from pathlib import Path
@@ -95,10 +96,27 @@ def test_every_command_line_in_the_documents_names_a_command() -> None:
     assert used == COMMANDS
 
 
-def test_the_configuration_page_is_up_to_date() -> None:
-    made = runpy.run_path(str(ROOT / "docs/make_configuration.py"))["page"]()
-    written = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    assert written == made, "run: python docs/make_configuration.py"
+@pytest.mark.parametrize("name", ["configuration", "commands", "tables"])
+def test_a_generated_page_is_up_to_date(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    made = runpy.run_path(str(ROOT / f"docs/make_{name}.py"))["page"]()
+    written = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    assert written == made, f"run: python docs/make_{name}.py"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")], ids=lambda page: page.stem
+)
+def test_examples_with_prompts_answer_as_shown(page: Path) -> None:
+    failed, tried = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert tried
+    assert not failed
+
+
+def test_make_check_builds_the_documents_with_warnings_as_errors() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^check: setup docs$", text, re.MULTILINE)
+    assert re.search(r"-m sphinx -W .*-c docs \. build/docs$", text, re.MULTILINE)
 
 
 def test_the_page_about_queries_lists_every_column() -> None:

@@ -1,6 +1,6 @@
 """The nouns: frozen, numpy only, shared by every room."""
 
-from alflow.domain.label import Evaluation, Failure, FailureKind, Label, Level, Outcome, Reference
+from alflow.domain.label import Evaluation, Failure, FailureKind, Label, Level, NonFiniteError, Outcome, Reference
 from alflow.domain.structure import Structure
 from alflow.domain.surface import Surface
 
@@ -10,6 +10,7 @@ __all__ = [
     "FailureKind",
     "Label",
     "Level",
+    "NonFiniteError",
     "Outcome",
     "Reference",
     "Structure",

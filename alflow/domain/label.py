@@ -100,6 +100,18 @@ class FailureKind(StrEnum):
 
     The first six are physics or resources and count against a label's attempts; the last four are the machinery's
     fault: a lost worker or scheduler, or a worker whose time was up, is free; a bug pauses the campaign.
+
+    Attributes:
+        SCF_FAIL: The self-consistent field did not converge, or ended at a saddle point.
+        TIMEOUT: It took longer than its limit, and was ended.
+        OOM: It used more memory than its limit, and was ended.
+        CRASH: Its process died.
+        NON_FINITE: It gave a number that is NaN or infinite.
+        REJECTED: The reference refused the structure, or the result did not pass its checks.
+        WORKER_LOST: The worker died while it was computed.
+        SCHEDULER_LOST: The scheduler died while it was computed.
+        WALLTIME: The job of its worker came to the end of its time.
+        BUG: An exception: a defect of the code.
     """
 
     SCF_FAIL = "SCF_FAIL"

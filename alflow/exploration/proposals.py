@@ -33,7 +33,7 @@ def rattle(
 ) -> list[Structure]:
     """Propose structures around a geometry, displaced about as heat would displace them.
 
-    A molecule is displaced along the eigenvectors eₖ of a model Hessian (:func:`model_hessian`), overall motion
+    A molecule is displaced along the eigenvectors eₖ of a model Hessian (``model_hessian``), overall motion
     excluded, by Σ qₖ eₖ with qₖ normal of variance k_B T/λₖ: the classical harmonic distribution, in which bonds move
     little and torsions much. Soft modes are capped so that one standard deviation moves no atom by more than 0.2 Å.
     Periodic structures get independent normal displacements of every coordinate. Draws with too short a contact are

@@ -32,7 +32,7 @@ class Walker:
         step: Steps it has done in its whole life. It never goes back, not even when a reset takes the atoms back, so
             that (walker, step) names one frame.
         resets: How often it was put back with fresh velocities.
-        last_flag_step: Step of its last flagged frame; :data:`NEVER` if there is none.
+        last_flag_step: Step of its last flagged frame; ``NEVER`` if there is none.
 
     Raises:
         ValueError: A velocity is not finite or the shape is wrong; a checkpoint never carries NaN.

@@ -204,7 +204,7 @@ class Committee:
 
         Returns:
             Virials, eV, shape (member, structure, atom, 3, 3); their sum over atoms is the volume times the stress. See
-            :func:`alflow.tensors.derivatives.atomic_virials` for the partition.
+            ``alflow.tensors.derivatives.atomic_virials`` for the partition.
 
         Raises:
             InputError: An element the committee was not trained on.

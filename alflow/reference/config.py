@@ -209,7 +209,7 @@ def make_reference(config: EngineConfig) -> Reference:
     """Build the reference a configuration describes.
 
     Args:
-        config: Validated configuration of any engine but a committee, see :mod:`alflow.campaign.teacher`.
+        config: Validated configuration of any engine but a committee, see ``alflow.campaign.teacher``.
 
     Returns:
         A picklable reference; building a PySCF one does not load PySCF.

@@ -75,7 +75,7 @@ class PyscfPeriodicReference:
     Hutter, J. Chem. Phys. 127, 114105 (2007).
 
     Attributes:
-        functional: A key of :data:`PSEUDOPOTENTIALS`.
+        functional: A key of ``PSEUDOPOTENTIALS``.
         basis: A Gaussian basis set made for GTH pseudopotentials.
         pseudopotential: Pseudopotentials; None are those made for the functional.
         kpoints: Points along each reciprocal vector; the mesh contains Γ.

@@ -42,7 +42,7 @@ class PyscfReference:
     so a label depends on its structure only, never on what was computed before.
 
     Attributes:
-        functional: A key of :data:`alflow.reference.functionals.FUNCTIONALS`.
+        functional: A key of ``alflow.reference.functionals.FUNCTIONALS``.
         basis: A basis set PySCF knows; where it is made for an effective core potential, that potential is used.
         cartesian: Whether shells of d and higher functions are Cartesian (six d functions), as other programs have them
             in Pople's basis sets.

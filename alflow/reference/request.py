@@ -27,7 +27,7 @@ class LabelRequest:
         time_limit_s: Wall time from the start of the process, s.
         memory_limit_mb: Resident memory of the whole process tree, MB (10⁶ bytes).
         threads: Threads of BLAS and OpenMP.
-        spot_check: Whether the label is looked at twice, see :mod:`alflow.reference.spotcheck`.
+        spot_check: Whether the label is looked at twice, see ``alflow.reference.spotcheck``.
         spool: Folder in which a result waits until it is committed to the store.
 
     Raises:

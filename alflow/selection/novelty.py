@@ -24,7 +24,7 @@ def fingerprint(structure: Structure) -> FloatArray:
     """Describe a structure by what does not change when it is moved, rotated, mirrored or renumbered.
 
     The distances of all pairs of atoms, those of one pair of elements sorted by length and side by side. In periodic
-    structures a pair counts once, at its nearest image, and at :data:`PERIODIC_RADIUS_ANG` if that is farther, so that
+    structures a pair counts once, at its nearest image, and at ``PERIODIC_RADIUS_ANG`` if that is farther, so that
     the length of a fingerprint never depends on the positions. In front stands what must be equal exactly: number of
     atoms, sorted atomic numbers, charge, multiplicity, periodicity.
 

@@ -40,15 +40,35 @@ __all__ = [
 ]
 
 CampaignState = Literal["created", "running", "stopped", "finished", "failed"]
+"""Where the life of a campaign stands; one that stopped, or failed, can be resumed."""
+
 FrameOrigin = Literal["seed", "walker", "given"]
+"""Displaced from a starting structure, reached by a walker, or given by the user in a file."""
+
 FrameDecision = Literal["seed", "flagged", "audit", "duplicate", "unphysical", "dropped"]
+"""To be labelled, as the three purposes of a label say; or not: known already, no physics, or no longer worth it."""
+
 Purpose = Literal["seed", "flagged", "audit"]
+"""To begin with, because the committee disagreed, or drawn at random to measure the error."""
+
 JobState = Literal["pending", "running", "done", "quarantined", "dropped"]
+"""How far a wanted label is; one in quarantine was given up and can be asked for again."""
+
 ExecutionKind = Literal["label", "explore", "train", "score"]
+"""What a task does: a label, a segment of dynamics, a training, or a fresh look at the queue."""
+
 ExecutionStatus = Literal["running", "done", "failed", "lost"]
+"""How an attempt went; it is lost with its worker, its scheduler or the process that drove the campaign."""
+
 WalkerStatus = Literal["running", "paused", "exploring"]
+"""It may go on, waits at a flagged frame, or is in a task."""
+
 CommitteeState = Literal["active", "superseded", "rejected"]
+"""In use, replaced by a later one, or never used because it was worse."""
+
 Split = Literal["train", "validation", "audit"]
+"""Learnt from, held out to judge committees, or drawn at random to measure the error."""
+
 Dataset = tuple[str, frozenset[tuple[str, str, Split]]]
 """Digest of a dataset, and the (structure id, level id, split) of its members."""
 
@@ -297,7 +317,7 @@ class CommitteeRecord:
         campaign_id: The campaign it belongs to.
         generation: Its number; a rejected one shares it with the one that took its place.
         sha256: SHA-256 of the weight file.
-        path: Where that file is.
+        path: Where that file is, in the folder of the campaign.
         dataset_digest: The dataset it was trained on.
         parent_sha256: The committee it started from.
         state: Whether it is in use.
@@ -324,7 +344,7 @@ class DatasetRecord:
         digest: SHA-256 of its content.
         campaign_id: The campaign that made it first.
         n_train: Labels to learn from.
-        n_validation: Labels that decide when to stop.
+        n_validation: Labels that judge, and are not learnt from.
         n_audit: Labels that measure the error.
         created_at: When it was recorded.
     """

@@ -93,7 +93,12 @@ class Potential(Protocol):
         ...
 
     def predict(self, batch: Batch, stress: bool = False) -> Prediction:
-        """Energies and forces of every member for every structure; forces are the exact gradient."""
+        """Energies and forces of every member for every structure; forces are the exact gradient.
+
+        Args:
+            batch: The structures, padded to the same number of atoms.
+            stress: Whether to compute the stress as well.
+        """
         ...
 
 
