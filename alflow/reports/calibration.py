@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from alflow.domain.structure import FloatArray, IntArray
 from alflow.store import FrameRecord, JobRecord
 
-__all__ = ["Calibration", "Share", "Verdicts", "calibrate", "rank_correlation", "share_of"]
+__all__ = ["Calibration", "Share", "Verdicts", "calibrate", "rank_correlation", "share_of", "verdicts"]
 
 PURPOSES = ("audit", "flagged")
 
@@ -72,16 +72,7 @@ class Calibration:
             target: Mean absolute error of a force component that is good enough, eV/Å; None if there is none.
         """
         chosen = np.full(len(self.frame_ids), True) if audit is None else self.is_audit == audit
-        disagreement, largest = self.disagreement[chosen], self.max_error[chosen]
-        n = int(chosen.sum())
-        ratios = largest[disagreement > 0] / disagreement[disagreement > 0]
-        return Verdicts(
-            n=n,
-            correlation=rank_correlation(disagreement, largest),
-            ratio=float(np.median(ratios)) if len(ratios) else None,
-            underestimated=share_of(int((largest > disagreement).sum()), n),
-            above_target=None if target is None else share_of(int((self.mean_error[chosen] > target).sum()), n),
-        )
+        return verdicts(self.disagreement[chosen], self.max_error[chosen], self.mean_error[chosen], target)
 
 
 @dataclass(frozen=True)
@@ -102,6 +93,26 @@ class Verdicts:
     ratio: float | None
     underestimated: Share
     above_target: Share | None
+
+
+def verdicts(disagreement: FloatArray, largest: FloatArray, mean: FloatArray, target: float | None) -> Verdicts:
+    """Reduce disagreement and true error to numbers.
+
+    Args:
+        disagreement: Disagreement of each frame, eV/Å, shape (frame,).
+        largest: Largest error of any atom, eV/Å, shape (frame,).
+        mean: Mean absolute error of a force component, eV/Å, shape (frame,).
+        target: Mean error that is good enough, eV/Å; None if there is none.
+    """
+    n = len(disagreement)
+    ratios = largest[disagreement > 0] / disagreement[disagreement > 0]
+    return Verdicts(
+        n=n,
+        correlation=rank_correlation(disagreement, largest),
+        ratio=float(np.median(ratios)) if len(ratios) else None,
+        underestimated=share_of(int((largest > disagreement).sum()), n),
+        above_target=None if target is None else share_of(int((mean > target).sum()), n),
+    )
 
 
 def calibrate(

@@ -95,8 +95,8 @@ def label_cost(found: Findings) -> Figure | None:
         axes.grid(axis="x", visible=False)
 
     alt = (
-        f"Wall time of {plural(len(costs.wall_s), 'label')}: median {duration(float(np.median(costs.wall_s)))}, longest "
-        f"{duration(float(costs.wall_s.max()))}."
+        f"Wall time of {plural(len(costs.wall_s), 'label')}: median {duration(float(np.median(costs.wall_s)))}, "
+        f"longest {duration(float(costs.wall_s.max()))}."
     )
     columns = {
         "label": np.arange(1, len(costs.wall_s) + 1),

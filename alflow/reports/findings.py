@@ -27,6 +27,8 @@ __all__ = ["Asked", "Findings", "Generation", "TestSet", "find_out"]
 
 PARITY_MOST: Final = 5000
 ATLAS_MOST: Final = 2000
+ATLAS_MOST_ATOMS: Final = 400_000
+"""What is stored of structures grows with their atoms; this many keep the page below 10 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +231,8 @@ def _atlas(rows: Rows, parity: Parity | None, committee: Committee | None) -> At
     generation = [0 if f is None or f.generation is None else f.generation for f in seen]
     names = ["" if f is None else f.id for f in seen]
     all_parts = [*rows.parts, *["given up"] * len(lost)]
-    keep = chosen(len(structures), ATLAS_MOST)
+    n_atoms = sum(len(structure) for structure in structures)
+    keep = chosen(len(structures), min(ATLAS_MOST, max(2, ATLAS_MOST_ATOMS * len(structures) // n_atoms)))
     shown = [structures[k] for k in keep]
     places, explained = project(describe(shown, committee))
     return Atlas(

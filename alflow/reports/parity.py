@@ -10,6 +10,7 @@ import numpy as np
 
 from alflow.domain import Evaluation, Label, Structure
 from alflow.domain.structure import FloatArray
+from alflow.reports.calibration import Verdicts, verdicts
 from alflow.selection import ErrorEstimate, estimate_error
 from alflow.store import Split
 from alflow.tensors import Potential, to_batch
@@ -58,6 +59,11 @@ class Parity:
         """Mean over a part's labels of the mean absolute error of a force component, eV/Å; None without labels."""
         errors = self.mean_error[self.of(part)]
         return estimate_error(errors) if len(errors) else None
+
+    def verdicts(self, part: str, target: float | None) -> Verdicts:
+        """Disagreement against true error of a part's labels, see :func:`alflow.reports.calibration.verdicts`."""
+        chosen = self.of(part)
+        return verdicts(self.disagreement[chosen], self.max_error[chosen], self.mean_error[chosen], target)
 
     def summary(self, part: str) -> dict[str, float]:
         """Errors of a part by name; unit in the key. Empty without labels."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from alflow.domain import Label
+from alflow.domain import Label, Level
 from alflow.domain.elements import SYMBOLS
 
 __all__ = ["PairRange", "Validity", "known_region"]
 
-REACH_ANG = 4.0
+REACH_ANG: Final = 4.0
 """Pairs up to here are told; beyond, distances of a molecule say little."""
+
+TOYS: Final = ("morse", "morse-molecule", "mueller-brown", "lennard-jones")
+"""References that are formulas: a potential that learns from them says nothing about nature."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Validity:
         pairs: Distances by kind of pair.
         energy_span: Largest energy per atom above the lowest of the same composition, eV.
         max_force: Largest force on any atom, eV/Å.
-        levels: Levels of theory, as text.
+        levels: Levels of theory.
     """
 
     compositions: tuple[tuple[str, int], ...]
@@ -55,7 +59,12 @@ class Validity:
     pairs: tuple[PairRange, ...]
     energy_span: float
     max_force: float
-    levels: tuple[str, ...]
+    levels: tuple[Level, ...]
+
+    @property
+    def toys(self) -> tuple[str, ...]:
+        """Names of analytic models among the levels."""
+        return tuple(sorted({level.engine for level in self.levels if level.engine in TOYS}))
 
 
 def known_region(labels: Sequence[Label]) -> Validity | None:
@@ -77,7 +86,7 @@ def known_region(labels: Sequence[Label]) -> Validity | None:
         pairs=_pairs(labels),
         energy_span=max(max(values) - min(values) for values in energies.values()),
         max_force=max(label.evaluation.max_force for label in labels),
-        levels=tuple(sorted({label.level.to_json() for label in labels})),
+        levels=tuple(sorted({label.level for label in labels}, key=lambda level: level.id)),
     )
 
 

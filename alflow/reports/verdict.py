@@ -89,6 +89,8 @@ def judge(found: Findings) -> Verdict:
     else:
         headline = f"This potential can be trusted {where}."
     tone: Tone = "bad" if any(statement.tone == "bad" for statement in kept) else error.tone
+    if found.validity is not None and found.validity.toys:
+        headline = f"Dry run on an analytic model ({', '.join(found.validity.toys)}). {headline}"
     return Verdict(tone, headline, kept, reach(found))
 
 
@@ -108,7 +110,8 @@ def audit_error(found: Findings) -> tuple[ErrorEstimate | None, str]:
 def _where(found: Findings) -> str:
     kelvin = f" at {found.temperature:g} K" if found.temperature is not None else ""
     formulas = ", ".join(formula for formula, _ in found.validity.compositions[:3]) if found.validity else ""
-    return f"for frames of {formulas} like those its walkers met{kelvin} below the threshold"
+    limit = f", while disagreement stays below {found.threshold:.3g} eV/Å" if found.threshold is not None else ""
+    return f"for {formulas} in shapes like those its walkers met{kelvin}{limit}"
 
 
 def _error(found: Findings) -> Statement:
@@ -229,6 +232,10 @@ def reach(found: Findings) -> tuple[str, ...]:
         f"Energies up to {1000 * known.energy_span:.3g} meV/atom above the lowest of the same composition, "
         f"forces up to {known.max_force:.3g} eV/Å.",
     ]
+    if known.toys:
+        lines.insert(
+            0, "Its labels are values of a formula, not of a quantum-chemical method: nothing real is described."
+        )
     if found.temperature is not None:
-        lines.insert(1, f"Walkers were kept at {found.temperature:g} K; hotter or rarer events were not looked for.")
+        lines.append(f"Walkers were kept at {found.temperature:g} K; hotter or rarer events were not looked for.")
     return tuple(lines)
