@@ -93,6 +93,7 @@ def label_cost(found: Findings) -> Figure | None:
                       xytext=(4, 0), textcoords="offset points")  # fmt: skip
         axes.set(xlabel="wall time of a label, s", ylabel="labels")
         axes.grid(axis="x", visible=False)
+        axes.yaxis.get_major_locator().set_params(integer=True)
 
     alt = (
         f"Wall time of {plural(len(costs.wall_s), 'label')}: median {duration(float(np.median(costs.wall_s)))}, "

@@ -23,8 +23,8 @@ __all__ = ["explorer", "packed"]
 ELEMENT_COLORS: Final = {
     "H": "#e8e8e8", "C": "#565d66", "N": "#3d6fd1", "O": "#d6413b", "F": "#6bbf4e", "Na": "#9b6bd6", "Mg": "#5aa04a",
     "Al": "#b6a6a6", "Si": "#c9a46a", "P": "#e28a2b", "S": "#d9b62c", "Cl": "#3fae3f", "K": "#8449c2", "Ca": "#4f9e3c",
-    "Ti": "#9aa0a6", "Fe": "#d0683a", "Cu": "#bf7a45", "Zn": "#7c80b0", "Br": "#9c3b2e", "I": "#7b2f94", "Li": "#b07be0",
-    "B": "#e2a79b", "Au": "#d8b53a", "Pt": "#b8bcc6", "He": "#bfe9ee", "Ne": "#a8dfe8", "Ar": "#7cc8d8",
+    "Ti": "#9aa0a6", "Fe": "#d0683a", "Cu": "#bf7a45", "Zn": "#7c80b0", "Br": "#9c3b2e", "I": "#7b2f94",
+    "Li": "#b07be0", "B": "#e2a79b", "Au": "#d8b53a", "Pt": "#b8bcc6", "He": "#bfe9ee", "Ne": "#a8dfe8", "Ar": "#7cc8d8",
 }  # fmt: skip
 OTHER: Final = "#b07aa1"
 
@@ -40,10 +40,10 @@ def explorer(atlas: Atlas | None) -> Html | None:
     return Html(
         '<div class="explorer"><div class="bar"><label>Color by <select id="map-color">'
         f'{choices}</select></label><span id="map-legend"></span></div><div class="panes">'
-        f'<canvas id="map" tabindex="0" role="img" aria-label="Map of {n:,} structures; the arrow keys turn the structure, '
-        'N and P choose another"></canvas><div class="side"><canvas id="viewer" role="img" aria-label="The chosen structure '
-        'in three dimensions"></canvas><dl id="map-facts" aria-live="polite"></dl></div></div>'
-        f'</div><script type="application/json" id="map-data">{data}</script><script>{script}</script>'
+        f'<canvas id="map" tabindex="0" role="img" aria-label="Map of {n:,} structures; the arrow keys turn the '
+        'structure, N and P choose another"></canvas><div class="side"><canvas id="viewer" role="img" '
+        'aria-label="The chosen structure in three dimensions"></canvas><dl id="map-facts" aria-live="polite"></dl>'
+        f'</div></div></div><script type="application/json" id="map-data">{data}</script><script>{script}</script>'
     )
 
 
@@ -59,9 +59,7 @@ def _colorings(atlas: Atlas) -> list[tuple[str, str]]:
 
 def packed(atlas: Atlas) -> dict[str, Any]:
     """A map as plain JSON values, arrays in base64 (little endian)."""
-    centered = [
-        s.positions - (s.positions.mean(axis=0) if not s.is_periodic else 0.0) for s in atlas.structures
-    ]
+    centered = [s.positions - (s.positions.mean(axis=0) if not s.is_periodic else 0.0) for s in atlas.structures]
     largest = max(float(np.abs(positions).max()) for positions in centered)
     scale = max(largest, 1e-6) / 32767.0
     flat = np.concatenate(centered)

@@ -40,12 +40,12 @@ def learning_curve(found: Findings) -> Figure | None:
 
     def draw(sheet: Any) -> None:
         axes = sheet.subplots()
-        _band(axes, labels, audit, lower, upper, PALETTE["teal"], "audit, with 95 % interval", "o")
+        _with_ends(axes, labels, audit, lower, upper, PALETTE["teal"], "audit, with 95 % interval", "o")
         axes.plot(
             labels, 1000 * validation, "s--", color=PALETTE["amber"], label="validation (flagged, chosen by hash)"
         )
         if np.isfinite(test).any():
-            _band(axes, labels, test, bounds[:, 0], bounds[:, 1], PALETTE["blue"], "test file", "D")
+            _with_ends(axes, labels, test, bounds[:, 0], bounds[:, 1], PALETTE["blue"], "test file", "D")
         if found.target is not None:
             axes.axhline(1000 * found.target, color=PALETTE["red"], linewidth=1.0, linestyle=":")
             axes.annotate("target", (1.0, 1000 * found.target), xycoords=("axes fraction", "data"), ha="right",
@@ -57,6 +57,7 @@ def learning_curve(found: Findings) -> Figure | None:
         else:
             axes.set_ylim(bottom=0)
         axes.set(xlabel="labels learnt from", ylabel="force error, meV/Å")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
 
     last = f"{milli(audit[-1])} meV/Å on audit labels" if np.isfinite(audit[-1]) else "not known on audit labels"
@@ -82,15 +83,16 @@ def _metric(generations: list[Generation], name: str) -> FloatArray:
     return np.array([g.record.metrics.get(name, np.nan) for g in generations], dtype=float)
 
 
-def _band(
+def _with_ends(
     axes: Any, x: FloatArray, mean: FloatArray, lower: FloatArray, upper: FloatArray, color: str, label: str, mark: str
 ) -> None:
     known = np.isfinite(mean)
     axes.plot(x[known], 1000 * mean[known], f"{mark}-", color=color, label=label, zorder=3)
     bounded = known & np.isfinite(upper)
     if bounded.any():
-        low = np.maximum(lower[bounded], 0.02 * mean[bounded])
-        axes.fill_between(x[bounded], 1000 * low, 1000 * upper[bounded], color=color, alpha=0.15, linewidth=0)
+        reach = 1000 * np.stack([mean - np.maximum(lower, 0.02 * mean), upper - mean])[:, bounded]
+        looks = {"color": color, "fmt": "none", "elinewidth": 1.0, "capsize": 3.0, "alpha": 0.7}
+        axes.errorbar(x[bounded], 1000 * mean[bounded], yerr=reach, **looks)
 
 
 def parity(found: Findings) -> Figure | None:

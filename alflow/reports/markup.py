@@ -52,7 +52,7 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[object]], n
 
     Args:
         caption: What it shows.
-        head: Heading of each column.
+        head: Heading of each column; if all are empty there is none.
         rows: Its cells.
         numeric: First column of numbers, set to the right; by default all but the first.
     """
@@ -65,8 +65,9 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[object]], n
             for column, cell in enumerate(row)
         ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
+    top = f"<thead><tr>{heads}</tr></thead>" if any(head) else ""
     return Html(
-        f'<div class="scroll"><table><caption>{_safe(caption)}</caption><thead><tr>{heads}</tr></thead>'
+        f'<div class="scroll"><table><caption>{_safe(caption)}</caption>{top}'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 

@@ -21,8 +21,8 @@
 
   let shown = Math.max(0, data.error.findIndex((value) => value === finite(data.error)[1]));
   let pinned = false;
-  let turn = [0.9, 0, 0.43, -0.2, 0.88, 0.42, -0.39, -0.47, 0.79];
-  orthonormalize();
+  let turn = [];
+  facing(shown);
   let zoom = 1;
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -261,6 +261,33 @@
     const [a, b] = rows;
     rows[2] = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
     turn = rows.flat();
+  }
+
+  // Seen so that its longest extent lies level and the atom farthest from that line points up.
+  function facing(i) {
+    const points = [];
+    for (let a = starts[i]; a < starts[i + 1] && points.length < 300; a++) {
+      points.push([0, 1, 2].map((axis) => positions[3 * a + axis]));
+    }
+    const less = (p, q) => p.map((value, axis) => value - q[axis]);
+    const dot = (p, q) => p[0] * q[0] + p[1] * q[1] + p[2] * q[2];
+    let longest = [1, 0, 0];
+    let origin = points[0];
+    for (const p of points) for (const q of points) {
+      const apart = less(p, q);
+      if (dot(apart, apart) > dot(longest, longest)) [longest, origin] = [apart, q];
+    }
+    let up = [0, 1, 0.001];
+    let far = 0;
+    for (const p of points) {
+      const from = less(p, origin);
+      const along = dot(from, longest) / dot(longest, longest);
+      const aside = from.map((value, axis) => value - along * longest[axis]);
+      if (dot(aside, aside) > far) [up, far] = [aside, dot(aside, aside)];
+    }
+    turn = [...longest, ...up, 0, 0, 0];
+    if (!far) turn = [...longest, -longest[1] || 1, longest[0], 0.001 + longest[2] * 0.1, 0, 0, 0];
+    orthonormalize();
   }
 
   function spin(dx, dy) {

@@ -14,7 +14,7 @@ from alflow.reports.markup import Html, bullets, details, figure, join, note, se
 from alflow.reports.parity import Parity
 from alflow.reports.provenance import settings
 from alflow.reports.verdict import DRIFT_EV_ATOM_PS
-from alflow.reports.words import duration, interval, milli, percent, plural
+from alflow.reports.words import duration, interval, milli, percent, pretty
 
 __all__ = ["cost", "data_set", "done", "energy", "error", "failures", "walkers", "warning"]
 
@@ -24,17 +24,15 @@ FAILURES_SHOWN = 50
 def error(found: Findings) -> Html:
     """How large the error is."""
     lead = (
-        "Audit labels are frames drawn at random among those that were not flagged, and are never learnt from: their error "
-        "is the honest one. Validation labels were flagged, so they are harder than a typical frame."
+        "Audit labels are frames drawn at random among those that were not flagged, and are never learnt from: their "
+        "error is the honest one. Validation labels were flagged, so they are harder than a typical frame."
     )
     if not found.is_campaign:
         return section("error", "How large is the error?", lead, note("Labels of a file: no committee was trained."))
-    sampled = found.parity is not None and len(found.parity.energy) < len(found.rows.labels)
+    n_shown, n_all = len(found.parity.energy) if found.parity is not None else 0, len(found.rows.labels)
     drawn = (
-        f" {len(found.parity.energy):,} of {len(found.rows.labels):,} labels are shown: all held out, and of the others a random sample."
-        if sampled and found.parity
-        else ""
-    )  # noqa: E501
+        f" {n_shown:,} of {n_all:,} labels: all held out, and of the others a random sample." if n_shown < n_all else ""
+    )
     return section(
         "error",
         "How large is the error?",
@@ -118,8 +116,8 @@ def _test(found: Findings) -> Html | None:
 def warning(found: Findings) -> Html:
     """Whether the potential knows when it is wrong."""
     lead = (
-        "Each point is a frame that a committee saw before it had a label. Up and to the right together: disagreement warns "
-        "of errors. Audit frames above the dotted line are errors nobody was warned of."
+        "Each point is a frame that a committee saw before it had a label. Up and to the right together: disagreement "
+        "warns of errors. Audit frames above the dotted line are errors nobody was warned of."
     )
     shown = found.calibration
     if not len(shown.frame_ids):
@@ -140,7 +138,7 @@ def warning(found: Findings) -> Html:
         "Error / disagreement",
         "Error above disagreement",
         f"Mean error above {target}",
-    ]  # noqa: E501
+    ]
     threshold = f" The dashed line is the threshold, {found.threshold:.3g} eV/Å." if found.threshold else ""
     return section(
         "warning",
@@ -148,7 +146,7 @@ def warning(found: Findings) -> Html:
         lead,
         figure(
             figures.calibration(found),
-            f"Left: the atom with the largest error; right: the mean over force components, as in the target.{threshold}",
+            f"Left: the atom with the largest error; right: the mean over components, as in the target.{threshold}",
         ),
         table("Disagreement against true error, with 95 % intervals; the ratio is a median", head, rows),
         note(
@@ -169,7 +167,7 @@ def _warning_row(name: str, told: Verdicts) -> list[object]:
     ranked = "–"
     if told.correlation is not None:
         r, lower, upper = told.correlation
-        ranked = f"{r:.2f} ({lower:.2f} to {upper:.2f})"
+        ranked = f"{r:.2f} ({lower:.2f} to {upper:.2f})".replace("-", "−")
     shares = [
         "–"
         if share is None or not share.n
@@ -182,8 +180,8 @@ def _warning_row(name: str, told: Verdicts) -> list[object]:
 def energy(found: Findings) -> Html:
     """Whether energy is conserved."""
     lead = (
-        "Without a bath, a smooth potential keeps its total energy but for the ripple of the time step. A slope means that "
-        "long runs heat up or cool down."
+        "Without a bath, a smooth potential keeps its total energy but for the ripple of the time step. A slope means "
+        "that long runs heat up or cool down."
     )
     run = found.constant_energy
     missing = found.omitted.get("dynamics") or found.omitted.get("committee") or "There is no committee."
@@ -196,9 +194,7 @@ def _energy_table(found: Findings, run: ConstantEnergy) -> Html:
     def write(value: float) -> str:
         return f"{1000 * value:.2g}"
 
-    rows: list[list[object]] = [
-        ["system", f"{run.formula}, {plural(run.energy.shape[1], 'trajectory').replace('trajectorys', 'trajectories')}"]
-    ]
+    rows: list[list[object]] = [["system", f"{pretty(run.formula)}, {run.energy.shape[1]} trajectories"]]
     length = f"{run.time[-1]:.3g} ps" if len(run.time) else "none"
     rows.append(["length", f"{length}, in steps of {run.timestep:g} fs"])
     if run.drift is not None and run.fluctuation is not None:
@@ -211,7 +207,7 @@ def _energy_table(found: Findings, run: ConstantEnergy) -> Html:
     if run.problem:
         rows.append(["ended early", run.problem])
     caption = f"Dynamics at constant energy; a drift within ± {1000 * DRIFT_EV_ATOM_PS:g} meV/atom/ps counts as none"
-    return table(caption, ["", "Found"], rows, numeric=2)
+    return table(caption, ["", ""], rows, numeric=2)
 
 
 def walkers(found: Findings) -> Html:
@@ -240,7 +236,7 @@ def walkers(found: Findings) -> Html:
         "What did the walkers do?",
         lead,
         figure(campaign_figures.walkers(found), "Dashed: the bath's temperature, and the threshold."),
-        table("Walkers", ["", "Number"], rows),
+        table("Walkers", ["", ""], rows),
         details("Why walkers were put back", bullets(resets)) if resets else None,
     )
 
@@ -258,7 +254,7 @@ def cost(found: Findings) -> Html:
             [
                 "processor time of a label, mean",
                 duration(float(np.nanmean(costs.core_s))) if np.isfinite(costs.core_s).any() else "–",
-            ],  # noqa: E501
+            ],
         ]
     if costs.peak_memory_mb is not None:
         rows.append(["most memory of a label", f"{costs.peak_memory_mb:.0f} MB"])
@@ -269,7 +265,7 @@ def cost(found: Findings) -> Html:
         "What did it cost?",
         lead,
         figure(campaign_figures.label_cost(found), "Each successful attempt, by its own clock."),
-        table("Labels", ["", "Cost"], rows),
+        table("Labels", ["", ""], rows),
         figure(campaign_figures.timeline(found), "Tasks as they were handed out, by machine."),
         _shares(found),
     )
@@ -316,8 +312,8 @@ def failures(found: Findings) -> Html:
 def data_set(found: Findings, explorer: Html | None) -> Html:
     """What the labels cover, with the map."""
     lead = (
-        "Structures that look alike to the potential lie side by side. Point at one to see it, click to keep it, turn it "
-        "with the mouse or the arrow keys; N and P go to the next and the one before."
+        "Structures that look alike to the potential lie side by side. Point at one to see it, click to keep it, turn "
+        "it with the mouse or the arrow keys; N and P go to the next and the one before."
     )
     known, told = found.validity, found.atlas
     if known is None:
@@ -334,7 +330,7 @@ def data_set(found: Findings, explorer: Html | None) -> Html:
             f"all {told.n_all:,} structures"
             if all_shown
             else f"{len(told.structures):,} of {told.n_all:,} structures, drawn at random"
-        )  # noqa: E501
+        )
         caption = (
             f"The map shows {some} by what {told.seen_by} sees of them, averaged over atoms: the first two principal "
             f"components, {percent(told.explained[0])} and {percent(told.explained[1])} of the variance."
@@ -349,8 +345,8 @@ def data_set(found: Findings, explorer: Html | None) -> Html:
             "Labels by part of the data set", ["Part", "Labels"], [[part, f"{n:,}"] for part, n in counts.most_common()]
         ),
         table(
-            "Distance of an atom to its nearest neighbor of each kind in the labels learnt from, Å; outside of this range "
-            "the potential extrapolates",
+            "Distance of an atom to its nearest neighbor of each kind in the labels learnt from, Å; outside of this "
+            "range the potential extrapolates",
             ["Pair", "Shortest", "Median", "Longest"],
             pairs,
         )
@@ -376,7 +372,7 @@ def done(found: Findings) -> Html:
         about += [
             ["active committee", f"generation {rows.active.generation}"],
             ["its weight file", f"{rows.active.sha256}.safetensors"],
-        ]  # noqa: E501
+        ]
     machines = [
         [
             m.host,

@@ -22,7 +22,7 @@ import numpy as np
 
 from alflow.reports.calibration import share_of
 from alflow.reports.findings import Findings
-from alflow.reports.words import interval, milli, percent, plural
+from alflow.reports.words import interval, milli, percent, plural, pretty
 from alflow.selection import ErrorEstimate
 
 __all__ = ["DRIFT_EV_ATOM_PS", "FEWEST", "FEWEST_RANKED", "Statement", "Verdict", "audit_error", "judge"]
@@ -109,7 +109,7 @@ def audit_error(found: Findings) -> tuple[ErrorEstimate | None, str]:
 
 def _where(found: Findings) -> str:
     kelvin = f" at {found.temperature:g} K" if found.temperature is not None else ""
-    formulas = ", ".join(formula for formula, _ in found.validity.compositions[:3]) if found.validity else ""
+    formulas = ", ".join(pretty(formula) for formula, _ in found.validity.compositions[:3]) if found.validity else ""
     limit = f", while disagreement stays below {found.threshold:.3g} eV/Å" if found.threshold is not None else ""
     return f"for {formulas} in shapes like those its walkers met{kelvin}{limit}"
 
@@ -147,7 +147,8 @@ def _warning(found: Findings) -> Statement:
         text = f"Whether disagreement warns of errors cannot be judged: {seen} predicted first and labelled later."
         return Statement("Warning", "open", text)
     r, lower, upper = numbers.correlation
-    told = f"rank correlation {r:.2f}, 95 % interval {lower:.2f} to {upper:.2f}, {numbers.n} frames, audit and flagged"
+    ends = f"95 % interval {lower:.2f} to {upper:.2f}".replace("-", "−")
+    told = f"rank correlation {r:.2f}, {ends}, {numbers.n} frames, audit and flagged together"
     if lower > 0:
         return Statement("Warning", "good", f"Larger disagreement came with larger errors ({told}).")
     return Statement("Warning", "bad", f"Disagreement was not shown to warn of errors ({told}).")
@@ -220,7 +221,7 @@ def reach(found: Findings) -> tuple[str, ...]:
     known = found.validity
     if known is None:
         return ()
-    formulas = ", ".join(f"{formula} ({count})" for formula, count in known.compositions[:8])
+    formulas = ", ".join(f"{pretty(formula)} ({plural(n, 'label')})" for formula, n in known.compositions[:8])
     more = f" and {len(known.compositions) - 8} more" if len(known.compositions) > 8 else ""
     states = ", ".join(
         f"charge {charge:+d}, multiplicity {m}" if charge else f"neutral, multiplicity {m}"
@@ -228,7 +229,7 @@ def reach(found: Findings) -> tuple[str, ...]:
     )
     kind = "Periodic structures" if known.periodic else "Molecules"
     lines = [
-        f"{kind} of {', '.join(known.elements)}: {formulas}{more}; {states}.",
+        f"{kind} of {' and '.join(known.elements)}: {formulas}{more}; {states}.",
         f"Energies up to {1000 * known.energy_span:.3g} meV/atom above the lowest of the same composition, "
         f"forces up to {known.max_force:.3g} eV/Å.",
     ]

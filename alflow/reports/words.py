@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["duration", "interval", "milli", "percent", "plural", "size"]
+__all__ = ["duration", "interval", "milli", "percent", "plural", "pretty", "size"]
 
 
 def milli(value: float) -> str:
@@ -26,9 +26,20 @@ def interval(mean: float, lower: float, upper: float, write: Callable[[float], s
         >>> interval(0.012, 0.010, 0.014, milli, "meV/Å")
         '12 meV/Å (95 % interval 10 to 14)'
     """
-    if not (math.isfinite(lower) and math.isfinite(upper)):
-        return f"{write(mean)} {unit} (one value: no interval)"
-    return f"{write(mean)} {unit} (95 % interval {write(lower)} to {write(upper)})"
+    number = f"{write(mean)} {unit}".strip()
+    known = math.isfinite(lower) and math.isfinite(upper)
+    told = f"95 % interval {write(lower)} to {write(upper)}" if known else "one value: no interval"
+    return f"{number} ({told})".replace("-", "−")
+
+
+def pretty(formula: str) -> str:
+    """A formula with its numbers below the line.
+
+    Examples:
+        >>> pretty("C2H6O")
+        'C₂H₆O'
+    """
+    return formula.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
 def percent(share: float) -> str:
