@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from alflow.reports.canvas import INK, PALETTE, Figure
+from alflow.reports.canvas import INK, PALETTE, Figure, logarithmic
 from alflow.reports.figures import MANY, PART_COLORS
 from alflow.reports.findings import Findings
 from alflow.reports.timeline import KINDS, Timeline
@@ -50,7 +50,8 @@ def walkers(found: Findings) -> Figure | None:
         if found.threshold is not None:
             bottom.axhline(found.threshold, color=INK, linewidth=0.9, linestyle="--")
         if (told.disagreement > 0).any():
-            bottom.set_yscale("log")
+            known = told.disagreement[told.disagreement > 0]
+            logarithmic(bottom, "y", known.min(), known.max())
         top.set(ylabel="K", title="Mean temperature of each segment")
         bottom.set(ylabel="eV/Å", xlabel="time of the walker, ps", title="Largest disagreement in each segment")
         top.legend(ncols=3, loc="lower right", handletextpad=0.2)
@@ -60,7 +61,7 @@ def walkers(found: Findings) -> Figure | None:
         f"Mean temperature and largest disagreement of {plural(len(told.time), 'segment')} of {plural(n, 'walker')}; "
         f"{told.status.count('paused')} ended with a flag, {told.status.count('reset')} with a reset."
     )
-    columns = {
+    columns: dict[str, Any] = {
         "walker": told.walker.astype(int),
         "time_ps": told.time,
         "generation": told.generation.astype(int),
@@ -82,8 +83,7 @@ def label_cost(found: Findings) -> Figure | None:
         low, high = max(costs.wall_s.min(), 1e-3), max(costs.wall_s.max(), 2e-3)
         if high > 20 * low:
             edges = np.geomspace(low, high * 1.0001, 41)
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
+            logarithmic(axes, "x", low, high)
         else:
             edges = np.linspace(0.9 * low, 1.05 * high, 41)
         axes.hist(np.maximum(costs.wall_s, low), bins=edges, color=PALETTE["blue"], alpha=0.85)
@@ -99,7 +99,7 @@ def label_cost(found: Findings) -> Figure | None:
         f"Wall time of {plural(len(costs.wall_s), 'label')}: median {duration(float(np.median(costs.wall_s)))}, "
         f"longest {duration(float(costs.wall_s.max()))}."
     )
-    columns = {
+    columns: dict[str, Any] = {
         "label": np.arange(1, len(costs.wall_s) + 1),
         "wall_s": costs.wall_s,
         "core_s": costs.core_s,
@@ -134,7 +134,7 @@ def timeline(found: Findings) -> Figure | None:
         f"{'each drawn alone' if apart else 'added up in equal stretches of time'}."
     )
     spans = [(lane, span) for lane in told.lanes for span in lane.spans]
-    columns = {
+    columns: dict[str, Any] = {
         "host": [lane.host for lane, _ in spans],
         "lane": [lane.number for lane, _ in spans],
         "kind": [span.kind for _, span in spans],
@@ -185,7 +185,7 @@ def atlas(found: Findings) -> Figure | None:
         axes.legend(handletextpad=0.2)
 
     alt = f"Map of {plural(len(told.structures), 'structure')} by what {told.seen_by} see of them."
-    columns = {
+    columns: dict[str, Any] = {
         "structure_id": [structure.id for structure in told.structures],
         "frame_id": told.frame_ids,
         "part": told.parts,

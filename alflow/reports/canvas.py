@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,9 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Sheet
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-__all__ = ["INK", "MUTED", "PALETTE", "Figure", "as_svg", "write_csv", "write_files"]
+__all__ = ["INK", "MUTED", "PALETTE", "Figure", "as_svg", "logarithmic", "write_csv", "write_files"]
 
 INK: Final = "#1c2128"
 MUTED: Final = "#68717d"
@@ -80,7 +81,7 @@ class Figure:
     name: str
     title: str
     alt: str
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Any]
     draw: Callable[[Any], None]
     size: tuple[float, float] = (7.2, 3.2)
 
@@ -112,7 +113,25 @@ def write_files(figure: Figure, folder: Path) -> list[Path]:
     return paths
 
 
-def write_csv(columns: Mapping[str, Sequence[Any]]) -> str:
+def logarithmic(axes: Any, which: str, low: float, high: float) -> None:
+    """Make an axis logarithmic, with plain numbers at a few places whether it spans one decade or many.
+
+    Args:
+        axes: The axes.
+        which: ``x`` or ``y``.
+        low: Smallest number that is shown.
+        high: Largest.
+    """
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    decades = np.log10(high / low) if low > 0 else 9.0
+    steps = (1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.3 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def write_csv(columns: Mapping[str, Any]) -> str:
     """Columns as comma-separated values; a number that is none is left empty.
 
     Examples:

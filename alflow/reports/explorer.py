@@ -17,6 +17,7 @@ from alflow.domain.elements import COVALENT_RADII_ANG, SYMBOLS
 from alflow.reports.atlas import Atlas
 from alflow.reports.figures import PART_COLORS
 from alflow.reports.markup import Html
+from alflow.reports.words import pretty
 
 __all__ = ["explorer", "packed"]
 
@@ -24,7 +25,8 @@ ELEMENT_COLORS: Final = {
     "H": "#e8e8e8", "C": "#565d66", "N": "#3d6fd1", "O": "#d6413b", "F": "#6bbf4e", "Na": "#9b6bd6", "Mg": "#5aa04a",
     "Al": "#b6a6a6", "Si": "#c9a46a", "P": "#e28a2b", "S": "#d9b62c", "Cl": "#3fae3f", "K": "#8449c2", "Ca": "#4f9e3c",
     "Ti": "#9aa0a6", "Fe": "#d0683a", "Cu": "#bf7a45", "Zn": "#7c80b0", "Br": "#9c3b2e", "I": "#7b2f94",
-    "Li": "#b07be0", "B": "#e2a79b", "Au": "#d8b53a", "Pt": "#b8bcc6", "He": "#bfe9ee", "Ne": "#a8dfe8", "Ar": "#7cc8d8",
+    "Li": "#b07be0", "B": "#e2a79b",
+    "Au": "#d8b53a", "Pt": "#b8bcc6", "He": "#bfe9ee", "Ne": "#a8dfe8", "Ar": "#7cc8d8",
 }  # fmt: skip
 OTHER: Final = "#b07aa1"
 
@@ -73,7 +75,7 @@ def packed(atlas: Atlas) -> dict[str, Any]:
         "numbers": _base64(numbers, "u1"),
         "sizes": [len(s) for s in atlas.structures],
         "cells": cells if any(cell is not None for cell in cells) else None,
-        "formulas": [s.formula for s in atlas.structures],
+        "formulas": [pretty(s.formula) for s in atlas.structures],
         "ids": [s.id[:12] for s in atlas.structures],
         "frames": list(atlas.frame_ids),
         "parts": list(atlas.parts),

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from alflow.domain.structure import FloatArray
-from alflow.reports.canvas import INK, MUTED, PALETTE, Figure
+from alflow.reports.canvas import INK, MUTED, PALETTE, Figure, logarithmic
 from alflow.reports.constant_energy import ConstantEnergy
 from alflow.reports.findings import Findings, Generation
 from alflow.reports.parity import Parity
@@ -52,8 +52,7 @@ def learning_curve(found: Findings) -> Figure | None:
                           va="bottom", color=PALETTE["red"])  # fmt: skip
         shown = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in (audit, validation, test)])
         if len(shown) and shown.max() > 8 * shown.min():
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
+            logarithmic(axes, "y", 1000 * shown.min(), 1000 * shown.max())
         else:
             axes.set_ylim(bottom=0)
         axes.set(xlabel="labels learnt from", ylabel="force error, meV/Å")
@@ -65,7 +64,7 @@ def learning_curve(found: Findings) -> Figure | None:
         f"Mean absolute force error of {plural(len(accepted), 'accepted committee')}, from {labels[0]:.0f} to "
         f"{labels[-1]:.0f} labels learnt from; the last is {last}."
     )
-    columns = {
+    columns: dict[str, Any] = {
         "generation": [g.record.generation for g in accepted],
         "labels_learnt_from": [g.n_train for g in accepted],
         "labels_in_all": [g.n_labels for g in accepted],
@@ -132,7 +131,7 @@ def _parity(name: str, title: str, shown: Parity, order: tuple[str, ...]) -> Fig
 
     told = [f"{part}: {milli(shown.mean_error[shown.of(part)].mean())} meV/Å" for part in present]
     alt = f"Committee against labels, energies and forces; mean absolute force errors are {', '.join(told)}."
-    columns = {
+    columns: dict[str, Any] = {
         "structure_id": shown.structure_ids,
         "part": shown.parts,
         "atoms": shown.n_atoms,
@@ -169,9 +168,12 @@ def calibration(found: Findings) -> Figure | None:
             right.scatter(shown.disagreement[chosen], 1000 * shown.mean_error[chosen], **looks)
         ends = np.array([shown.disagreement.min(), shown.disagreement.max()])
         left.plot(ends, ends, color=MUTED, linewidth=0.9)
-        left.annotate("error = disagreement", ends[[1, 1]], ha="right", va="bottom", color=MUTED, fontsize=8)
-        for axes in (left, right):
-            axes.set(xscale="log", yscale="log", xlabel="disagreement when seen, eV/Å")
+        left.annotate("error = disagreement", ends[[0, 0]], xytext=(12, 2), textcoords="offset points", va="top",
+                      color=MUTED, fontsize=8)  # fmt: skip
+        for axes, errors in ((left, shown.max_error), (right, 1000 * shown.mean_error)):
+            axes.set(xlabel="disagreement when seen, eV/Å")
+            logarithmic(axes, "x", ends[0], ends[1])
+            logarithmic(axes, "y", errors.min(), errors.max())
             if found.threshold is not None:
                 axes.axvline(found.threshold, color=INK, linewidth=0.9, linestyle="--")
         if found.target is not None:
@@ -180,14 +182,14 @@ def calibration(found: Findings) -> Figure | None:
                            color=PALETTE["red"])  # fmt: skip
         left.set(title="Worst atom", ylabel="true error, eV/Å")
         right.set(title="Mean over components", ylabel="true error, meV/Å")
-        left.legend(loc="lower right" if found.threshold is None else "best", handletextpad=0.2)
+        left.legend(loc="upper left", handletextpad=0.2)
 
     n_audit = int(shown.is_audit.sum())
     alt = (
         f"Disagreement against the error that the label showed, for {plural(n_audit, 'audit frame')} and "
         f"{plural(len(shown.frame_ids) - n_audit, 'flagged frame')}, with the threshold and the target."
     )
-    columns = {
+    columns: dict[str, Any] = {
         "frame_id": shown.frame_ids,
         "purpose": ["audit" if audit else "flagged" for audit in shown.is_audit],
         "generation": shown.generation,

@@ -278,7 +278,7 @@ def _run(
     if committee is None:
         return None
     if not asked.dynamics:
-        raise InputError("It was switched off (--no-dynamics).")
+        raise InputError("--no-dynamics was given.")
     starts = list(asked.starts) or [label.structure for label in rows.labels[:1]]
     if not starts:
         raise InputError("There is no structure to start from.")

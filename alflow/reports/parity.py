@@ -94,7 +94,9 @@ def compare(committee: Potential, labels: Sequence[tuple[Structure, Evaluation]]
     Raises:
         InputError: A structure holds an element the committee was not trained on.
     """
-    energies, forces, disagreements = [], [], []
+    energies: list[float] = []
+    forces: list[FloatArray] = []
+    disagreements: list[float] = []
     start = 0
     while start < len(labels):
         stop = start + max(1, ATOMS_PER_CALL // len(labels[start][0]))

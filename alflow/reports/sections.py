@@ -171,7 +171,7 @@ def _warning_row(name: str, told: Verdicts) -> list[object]:
     shares = [
         "–"
         if share is None or not share.n
-        else f"{share.count} of {share.n} ({percent(share.lower)} to {percent(share.upper)})"
+        else f"{share.count} of {share.n} ({100 * share.lower:.0f}–{percent(share.upper)})"
         for share in (told.underestimated, told.above_target)
     ]
     return [name, told.n, ranked, "–" if told.ratio is None else f"{told.ratio:.2f}", *shares]
@@ -275,7 +275,12 @@ def _shares(found: Findings) -> Html | None:
     split = found.rows.summary.time
     if split.available_s <= 0:
         return None
-    kinds = (("labelling", "label"), ("exploring", "explore"), ("looking again", "score"), ("training", "train"))
+    kinds: tuple[tuple[str, str], ...] = (
+        ("labelling", "label"),
+        ("exploring", "explore"),
+        ("looking again", "score"),
+        ("training", "train"),
+    )
     kinds += (("handing over", "handover"), ("idle", "idle"))
     rows = [[name, percent(split.share(kind)), f"{split.share(kind) * split.available_s:,.0f}"] for name, kind in kinds]
     caption = (

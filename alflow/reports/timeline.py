@@ -95,11 +95,13 @@ def draw_up(executions: Sequence[ExecutionRecord]) -> Timeline:
     lanes = [lane for host in sorted(spans) for lane in _lanes(host, spans[host])]
     edges = np.linspace(0.0, max(hours, 1e-9), BINS + 1)
     busy = np.zeros((len(KINDS), BINS))
-    for row, kind in enumerate(KINDS):
+    for number, kind in enumerate(KINDS):
         for of_host in spans.values():
             for span in of_host:
                 if span.kind == kind:
-                    busy[row] += np.clip(np.minimum(span.end, edges[1:]) - np.maximum(span.begin, edges[:-1]), 0, None)
+                    busy[number] += np.clip(
+                        np.minimum(span.end, edges[1:]) - np.maximum(span.begin, edges[:-1]), 0, None
+                    )
     busy /= edges[1] - edges[0]
     return Timeline(start, hours, tuple(lanes), edges, busy, len(executions), unfinished)
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from alflow.reports.calibration import share_of
 from alflow.reports.findings import Findings
-from alflow.reports.words import interval, milli, percent, plural, pretty
+from alflow.reports.validity import Validity
+from alflow.reports.words import interval, listed, milli, percent, plural, pretty
 from alflow.selection import ErrorEstimate
 
 __all__ = ["DRIFT_EV_ATOM_PS", "FEWEST", "FEWEST_RANKED", "Statement", "Verdict", "audit_error", "judge"]
@@ -149,6 +150,8 @@ def _warning(found: Findings) -> Statement:
     r, lower, upper = numbers.correlation
     ends = f"95 % interval {lower:.2f} to {upper:.2f}".replace("-", "−")
     told = f"rank correlation {r:.2f}, {ends}, {numbers.n} frames, audit and flagged together"
+    if numbers.ratio is not None:
+        told += f"; the worst atom's error is typically {numbers.ratio:.2g} times the disagreement"
     if lower > 0:
         return Statement("Warning", "good", f"Larger disagreement came with larger errors ({told}).")
     return Statement("Warning", "bad", f"Disagreement was not shown to warn of errors ({told}).")
@@ -216,6 +219,16 @@ def _test(found: Findings) -> Statement | None:
     return Statement("Test", "good" if good else "bad", f"{text}: {where} the target of {milli(found.target)} meV/Å.")
 
 
+def _source(known: Validity) -> str:
+    if known.toys:
+        return "Its labels are values of a formula, not of a quantum-chemical method: nothing real is described."
+    names = []
+    for level in known.levels:
+        told = [str(level.settings[key]) for key in ("method", "functional", "basis") if level.settings.get(key)]
+        names.append(f"{level.engine} ({', '.join(told)})" if told else level.engine)
+    return f"Its labels are of {listed(names)}: it is at best as good as they are."
+
+
 def reach(found: Findings) -> tuple[str, ...]:
     """For what a potential trained on these labels may be used: what they cover."""
     known = found.validity
@@ -229,14 +242,11 @@ def reach(found: Findings) -> tuple[str, ...]:
     )
     kind = "Periodic structures" if known.periodic else "Molecules"
     lines = [
-        f"{kind} of {' and '.join(known.elements)}: {formulas}{more}; {states}.",
+        f"{kind} of {listed(known.elements)}: {formulas}{more}; {states}.",
         f"Energies up to {1000 * known.energy_span:.3g} meV/atom above the lowest of the same composition, "
         f"forces up to {known.max_force:.3g} eV/Å.",
     ]
-    if known.toys:
-        lines.insert(
-            0, "Its labels are values of a formula, not of a quantum-chemical method: nothing real is described."
-        )
+    lines.insert(0, _source(known))
     if found.temperature is not None:
         lines.append(f"Walkers were kept at {found.temperature:g} K; hotter or rarer events were not looked for.")
     return tuple(lines)

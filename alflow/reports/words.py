@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-__all__ = ["duration", "interval", "milli", "percent", "plural", "pretty", "size"]
+__all__ = ["duration", "interval", "listed", "milli", "percent", "plural", "pretty", "size"]
 
 
 def milli(value: float) -> str:
@@ -30,6 +30,16 @@ def interval(mean: float, lower: float, upper: float, write: Callable[[float], s
     known = math.isfinite(lower) and math.isfinite(upper)
     told = f"95 % interval {write(lower)} to {write(upper)}" if known else "one value: no interval"
     return f"{number} ({told})".replace("-", "−")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    Examples:
+        >>> listed(["H"]), listed(["H", "C", "O"])
+        ('H', 'H, C and O')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def pretty(formula: str) -> str:
