@@ -12,7 +12,9 @@ from alflow.store import FrameRecord, JobRecord
 def frame(name: str, disagreement: float, predicted: float, decision: str = "audit") -> FrameRecord:
     """One atom that is pulled along x."""
     forces = np.array([[predicted, 0.0, 0.0]])
-    return FrameRecord(name, 1, name, "walker", decision, generation=2, disagreement=disagreement, predicted_forces=forces)  # type: ignore[arg-type]  # noqa: E501
+    return FrameRecord(
+        name, 1, name, "walker", decision, generation=2, disagreement=disagreement, predicted_forces=forces
+    )  # type: ignore[arg-type]
 
 
 def job(name: str, purpose: str = "audit") -> JobRecord:

@@ -1,4 +1,4 @@
-"""``alflow report`` on a toy campaign: what it says, that it works offline, and what it does when something is missing."""
+"""``alflow report`` on a toy campaign: what it says, that it works offline, what it does when something is missing."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ def test_the_verdict_follows_its_rules(found: Findings) -> None:
     """The same campaign with audit errors set by hand; the rest stays as it was."""
     assert found.parity is not None
     n = len(found.parity.mean_error)
-    thirty = tuple("audit" if number < n else "audit" for number in range(n))
+    all_audit = ("audit",) * n
 
     def with_errors(errors: np.ndarray[tuple[int, ...], np.dtype[np.float64]], minimum: int = 3) -> str:
         assert found.parity is not None
-        parity = replace(found.parity, parts=thirty, mean_error=errors)
+        parity = replace(found.parity, parts=all_audit, mean_error=errors)
         verdict = judge(replace(found, parity=parity, target=0.05, audit_minimum=minimum))
         return f"{verdict.statements[0].tone} {verdict.headline}"
 
@@ -241,7 +241,7 @@ def test_a_test_file_is_measured_with_every_committee(home: Path, found: Finding
     with pytest.raises(StructureError, match=r"frame 0: no energy or no forces"):
         report(QUIET, str(home / "toy.db"), output=tmp_path / "b.html", test=bare)
     strange = tmp_path / "strange.xyz"
-    strange.write_text('2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n')
+    strange.write_text("2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n")
     report(QUIET, str(home / "toy.db"), output=tmp_path / "c.html", test=strange, dynamics=False)
     assert "could not be used" in (tmp_path / "c.html").read_text()
 
@@ -259,7 +259,7 @@ def test_names_and_messages_cannot_become_code(found: Findings) -> None:
 
 def test_an_interval_of_one_value_is_not_invented(found: Findings) -> None:
     assert found.parity is not None
-    one = [place for place, part in enumerate(found.parity.parts) if part == "audit"][0]
+    one = next(place for place, part in enumerate(found.parity.parts) if part == "audit")
     parts = tuple("audit" if place == one else "train" for place in range(len(found.parity.parts)))
     lonely = replace(found, parity=replace(found.parity, parts=parts))
     estimate = lonely.parity.force_error("audit") if lonely.parity is not None else None
