@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from alflow.errors import ConfigError
-from alflow.reports import campaign_figures, figures, sections
+from alflow.reports import campaign_figures, campaign_sections, figures, sections
 from alflow.reports.canvas import Figure, write_files
 from alflow.reports.explorer import explorer
 from alflow.reports.findings import Findings
@@ -47,11 +47,11 @@ def compose(found: Findings) -> str:
         sections.error(found),
         sections.warning(found),
         sections.energy(found),
-        sections.data_set(found, explorer(found.atlas)),
-        sections.walkers(found),
-        sections.cost(found),
-        sections.failures(found),
-        sections.done(found),
+        campaign_sections.data_set(found, explorer(found.atlas)),
+        campaign_sections.walkers(found),
+        campaign_sections.cost(found),
+        campaign_sections.failures(found),
+        campaign_sections.done(found),
     )
     running = " It was still running: later numbers will differ." if campaign.state == "running" else ""
     return f"""<!DOCTYPE html>
