@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from alflow.reports import figures
 from alflow.reports.calibration import Verdicts
 from alflow.reports.constant_energy import ConstantEnergy
 from alflow.reports.findings import Findings
-from alflow.reports.markup import Html, figure, join, note, section, table
+from alflow.reports.markup import Html, details, figure, join, note, section, table
 from alflow.reports.parity import Parity
 from alflow.reports.verdict import DRIFT_EV_ATOM_PS
 from alflow.reports.words import interval, milli, percent, pretty
 
 __all__ = ["energy", "error", "warning"]
+
+MOST_ROWS: Final = 10
+"""Generations that are listed without being asked for."""
 
 
 def error(found: Findings) -> Html:
@@ -61,7 +66,11 @@ def _generations(found: Findings) -> Html | None:
         rows.append([g.record.generation, g.record.state, g.n_train, *cells, *([test] if found.test else [])])
     head = ["Generation", "State", "Labels learnt from", "Validation", "Audit (95 % interval)", "Audit frames"]
     caption = "Mean absolute error of a force component when each committee was trained, meV/Å"
-    return table(caption, [*head, *(["Test file"] if found.test else [])], rows, numeric=2)
+    head += ["Test file"] if found.test else []
+    if len(rows) <= MOST_ROWS:
+        return table(caption, head, rows, numeric=2)
+    newest = table(f"{caption}; the newest {MOST_ROWS} of {len(rows)}", head, rows[-MOST_ROWS:], numeric=2)
+    return join(newest, details(f"All {len(rows)} generations", table(caption, head, rows, numeric=2)))
 
 
 def _milli(value: float | None) -> str:

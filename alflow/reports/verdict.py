@@ -6,7 +6,8 @@ The rules, in the order in which they are asked; each gives one sentence:
    the campaign's ``audit_minimum`` of frames. Shown to be above it: the lower end is. Else it is open. With fewer than
    :data:`FEWEST` audit frames it cannot be judged at all.
 2. *Warning.* Disagreement warns of errors if the lower end of the 95 % interval of its rank correlation with the true
-   error is above 0; it cannot be judged with fewer than :data:`FEWEST_RANKED` frames.
+   error is above 0 and the correlation is at least :data:`WEAK`; it cannot be judged with fewer than
+   :data:`FEWEST_RANKED` frames.
 3. *Blind spots.* The share of audit frames, none of which was flagged, whose error is above the target: few if its 95 %
    interval lies below one half, many if it lies above.
 4. *Energy.* Conserved if the 95 % interval of the drift stays within ± :data:`DRIFT_EV_ATOM_PS`.
@@ -33,6 +34,9 @@ FEWEST: Final = 4
 
 FEWEST_RANKED: Final = 10
 """Frames below which nothing is said about whether disagreement follows the error."""
+
+WEAK: Final = 0.4
+"""Rank correlation below which disagreement is no more than a hint."""
 
 DRIFT_EV_ATOM_PS: Final = 1e-4
 """Drift that counts as none: 0.1 meV per atom and ps, less than 1 K/ps."""
@@ -152,6 +156,8 @@ def _warning(found: Findings) -> Statement:
     told = f"rank correlation {r:.2f}, {ends}, {numbers.n} frames, audit and flagged together"
     if numbers.ratio is not None:
         told += f"; the worst atom's error is typically {numbers.ratio:.2g} times the disagreement"
+    if lower > 0 and r < WEAK:
+        return Statement("Warning", "open", f"Disagreement follows the error, but only weakly ({told}).")
     if lower > 0:
         return Statement("Warning", "good", f"Larger disagreement came with larger errors ({told}).")
     return Statement("Warning", "bad", f"Disagreement was not shown to warn of errors ({told}).")
