@@ -184,6 +184,30 @@ def query(
 
 
 @app.command()
+def report(
+    database: Database,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the campaign; not needed if there is only one.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write; by default NAME.html.", metavar="FILE.html")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Folder for figures as SVG and PNG and their numbers as CSV.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Further labels of the same level, as extended XYZ.", metavar="FILE")
+    ] = None,
+    dynamics: Annotated[
+        bool, typer.Option("--dynamics/--no-dynamics", help="Whether to look if energy is conserved.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.html whatever it is.")] = False,
+) -> None:
+    """Write one HTML file that says what was done and whether the potential can be trusted, and for what."""
+    _room("campaign.report_console").report(Console(), database, name, output, figures, test, dynamics, force)
+
+
+@app.command()
 def label(
     structures: Annotated[Path, typer.Argument(help="Structures, in a format ASE reads.", metavar="STRUCTURES")],
     level: Annotated[

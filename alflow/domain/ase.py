@@ -36,6 +36,7 @@ __all__ = [
     "as_calculator",
     "evaluate_calculator",
     "from_atoms",
+    "read_evaluations",
     "read_structures",
     "set_charge_and_spin",
     "to_atoms",
@@ -106,6 +107,36 @@ def read_structures(path: str | Path) -> list[Structure]:
         except StructureError as error:
             raise StructureError(f"{path}, frame {number}: {error}") from error
     return structures
+
+
+def read_evaluations(path: str | Path) -> list[tuple[Structure, Evaluation]]:
+    """Read structures with their energies and forces from a file, such as extended XYZ.
+
+    Args:
+        path: The file; energies in eV, forces in eV/Å, stress, if any, in eV/Å³.
+
+    Raises:
+        StructureError: The file cannot be read, a frame is no possible structure, or it has no energy or no forces.
+    """
+    structures = read_structures(path)
+    frames = read(path, index=":")
+    found = []
+    for number, (structure, atoms) in enumerate(zip(structures, frames, strict=True)):
+        try:
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)
+        except (RuntimeError, PropertyNotImplementedError):
+            raise StructureError(
+                f"{path}, frame {number}: no energy or no forces; expected extended XYZ with energy= (eV) in the "
+                "comment line and a column forces (eV/Å)."
+            ) from None
+        stress = None
+        if bool(atoms.pbc.all()) and "stress" in getattr(atoms.calc, "results", {}):
+            stress = voigt_6_to_full_3x3_stress(atoms.get_stress(apply_constraint=False))
+        try:
+            found.append((structure, Evaluation(float(energy), forces, stress)))
+        except ValueError as error:
+            raise StructureError(f"{path}, frame {number}: {error}") from error
+    return found
 
 
 def write_extxyz(path: str | Path, rows: Iterable[tuple[Label, Mapping[str, Any]]]) -> None:

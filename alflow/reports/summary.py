@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from alflow.store import CampaignRecord, EventRecord, ExecutionRecord, JobRecord, Store
+from alflow.store import CampaignRecord, EventRecord, ExecutionRecord, JobRecord, Snapshot, Store
 
 __all__ = ["Summary", "TimeSplit", "drained_machines", "split_time", "summarize"]
 
@@ -77,7 +77,7 @@ class Summary:
     learning_curve: tuple[tuple[int, int, Mapping[str, float]], ...]
 
 
-def summarize(store: Store, campaign: CampaignRecord) -> Summary:
+def summarize(store: Store | Snapshot, campaign: CampaignRecord) -> Summary:
     """Count what the database knows of a campaign."""
     executions = list(store.executions(campaign.id))
     events = list(store.events(campaign.id))

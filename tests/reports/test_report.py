@@ -1,0 +1,268 @@
+"""``alflow report`` on a toy campaign: what it says, that it works offline, what it does when something is missing."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from alflow.campaign.export import export_labels
+from alflow.campaign.launch import run_campaign
+from alflow.campaign.report_console import report
+from alflow.domain import Structure
+from alflow.errors import ConfigError, StoreError, StructureError
+from alflow.reports.atlas import chosen, describe
+from alflow.reports.document import compose
+from alflow.reports.explorer import packed
+from alflow.reports.findings import Asked, Findings, find_out
+from alflow.reports.rows import read_rows
+from alflow.reports.verdict import judge
+from alflow.selection import ErrorEstimate
+from alflow.store import Store
+from tests.campaign.toys import toy
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+QUIET = Console(quiet=True)
+
+
+class Reader(HTMLParser):
+    """Every tag is closed in order, no id is there twice, whatever is to be seen is told to those who cannot see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: Counter[str] = Counter()
+        self.tables = self.captions = 0
+        self.links: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if told.get("id"):
+            self.ids[str(told["id"])] += 1
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        if told.get("role") == "img" and told.get("aria-hidden") != "true":
+            assert told.get("aria-label"), f"{tag} has no words"
+        self.links += [str(told[name]) for name in ("src", "href", "xlink:href", "data", "action") if told.get(name)]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished toy campaign; tests that damage something take a copy."""
+    folder = tmp_path_factory.mktemp("report")
+    run_campaign(toy(folder, target_force_error_ev_ang=0.05, audit_fraction=0.4), None, [])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(home: Path) -> Findings:
+    with Store.open(home / "toy.db", read_only=True) as store:
+        rows = read_rows(store)
+    return find_out(rows, "toy.db", Asked(home / "toy.alflow" / "weights", most_dynamics_s=1.0))
+
+
+def test_the_page_is_whole_offline_and_can_be_read_aloud(found: Findings) -> None:
+    text = compose(found)
+    page = Reader(text)
+    assert [name for name, count in page.ids.items() if count > 1] == []
+    assert page.tables == page.captions > 8
+    assert [link for link in page.links if not link.startswith("#")] == []
+    assert {link[1:] for link in page.links} <= set(page.ids), "every link leads somewhere in the page"
+    assert re.findall(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", text) == []
+    assert "default-src 'none'" in text
+    assert len(text) < 1_000_000
+
+
+def test_the_numbers_agree_with_the_database_and_with_each_other(found: Findings) -> None:
+    assert found.parity is not None
+    assert found.omitted == {}
+    labels = found.rows.labels
+    assert found.parity.structure_ids == tuple(label.structure.id for label in labels)
+    forces = np.concatenate([label.evaluation.forces.reshape(-1) for label in labels])
+    assert found.parity.forces == pytest.approx(forces)
+    active = found.rows.active
+    assert active is not None
+    n_audit = sum(job.purpose == "audit" for job in found.rows.done)
+    assert Counter(found.parts)["audit"] == n_audit > 1
+    estimate = found.parity.force_error("audit")
+    assert estimate is not None
+    assert estimate.n == n_audit
+    if active.metrics["n_audit"] == n_audit:
+        assert estimate.mean == pytest.approx(active.metrics["audit_force_mae_ev_ang"], rel=1e-6)
+    told = found.parity.summary("train")
+    assert told["force_mae_ev_ang"] == pytest.approx(active.metrics["train_force_mae_ev_ang"], rel=1e-6)
+    events = [event.payload for event in found.rows.events if event.kind == "label_done"]
+    mean_errors = [payload["mean_error"] for payload in events if payload["mean_error"] is not None]
+    assert sorted(found.calibration.mean_error) == pytest.approx(sorted(mean_errors)), "what the journal says, too"
+
+
+def test_the_map_holds_every_structure_with_its_place_and_its_numbers(found: Findings) -> None:
+    assert found.atlas is not None
+    assert len(found.atlas.structures) == found.atlas.n_all == len(found.rows.labels)
+    assert 0.0 < sum(found.atlas.explained) <= 1.0 + 1e-9
+    data = packed(found.atlas)
+    assert sum(data["sizes"]) == sum(len(structure) for structure in found.atlas.structures)
+    assert set(data["elements"]) == {1, 8}
+    assert data["parts"].count("audit") == found.parts.count("audit")
+    assert chosen(10, 4) == sorted(set(chosen(10, 4)))
+    assert len(chosen(10, 4)) == 4
+
+
+def test_without_a_committee_structures_are_told_apart_all_the_same() -> None:
+    water = Structure.of("OHH", [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    turned = water.with_positions(water.positions[:, [1, 2, 0]])
+    stretched = water.with_positions(1.1 * water.positions)
+    features = describe([water, turned, stretched], None)
+    assert features[0] == pytest.approx(features[1])
+    assert np.abs(features[2] - features[0]).max() > 1e-2
+
+
+def test_the_verdict_follows_its_rules(found: Findings) -> None:
+    """The same campaign with audit errors set by hand; the rest stays as it was."""
+    assert found.parity is not None
+    n = len(found.parity.mean_error)
+    all_audit = ("audit",) * n
+
+    def with_errors(errors: np.ndarray[tuple[int, ...], np.dtype[np.float64]], minimum: int = 3) -> str:
+        assert found.parity is not None
+        parity = replace(found.parity, parts=all_audit, mean_error=errors)
+        verdict = judge(replace(found, parity=parity, target=0.05, audit_minimum=minimum))
+        return f"{verdict.statements[0].tone} {verdict.headline}"
+
+    small = np.linspace(0.01, 0.02, n)
+    assert with_errors(small).startswith("good Dry run on an analytic model (morse-molecule). This potential ")
+    assert with_errors(10 * small).startswith("bad")
+    assert "not as accurate as was asked for" in with_errors(10 * small)
+    assert "cannot be judged yet" in with_errors(small, minimum=1000)
+    assert with_errors(np.where(np.arange(n) % 2, 0.001, 0.1)).startswith("open")
+
+
+def test_few_audit_frames_are_not_judged(found: Findings) -> None:
+    assert found.parity is not None
+    keep = [place for place, part in enumerate(found.parity.parts) if part == "audit"][2:]
+    parts = tuple("train" if place in keep else part for place, part in enumerate(found.parity.parts))
+    verdict = judge(replace(found, parity=replace(found.parity, parts=parts)))
+    assert verdict.statements[0].text == "The error cannot be judged: 2 audit frames, at least 4 are needed."
+    assert verdict.tone in ("open", "bad")
+
+
+def test_the_command_writes_the_page_figures_and_numbers(home: Path, tmp_path: Path) -> None:
+    output, figures = tmp_path / "toy.html", tmp_path / "figures"
+    report(QUIET, str(home / "toy.db"), output=output, figures=figures, dynamics=False)
+    Reader(output.read_text())
+    for name in ("learning_curve", "parity", "calibration", "atlas", "walkers", "label_cost", "timeline"):
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (figures / f"{name}.svg").read_text()
+    with (figures / "label_cost.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with Store.open(home / "toy.db", read_only=True) as store:
+        paid = [row for row in store.executions(1, "label") if row.status == "done"]
+    assert [float(row["wall_s"]) for row in rows] == pytest.approx([row.wall_s for row in paid])
+    assert not list(tmp_path.glob(".*")), "no draft is left behind"
+
+
+def test_a_file_that_is_no_report_is_not_replaced(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("<h1>my page</h1>")
+    with pytest.raises(ConfigError, match="is no report of alflow"):
+        report(QUIET, str(home / "toy.db"), output=mine, dynamics=False)
+    assert mine.read_text() == "<h1>my page</h1>"
+    report(QUIET, str(home / "toy.db"), output=mine, dynamics=False, force=True)
+    first = mine.stat().st_mtime_ns
+    report(QUIET, str(home / "toy.db"), output=mine, dynamics=False)
+    assert mine.stat().st_mtime_ns > first, "a report of ours is brought up to date"
+    with pytest.raises(ConfigError, match="database itself"):
+        report(QUIET, str(home / "toy.db"), output=home / "toy.db", force=True)
+    with pytest.raises(ConfigError, match="no folder"):
+        report(QUIET, str(home / "toy.db"), output=tmp_path / "nowhere" / "toy.html")
+    with pytest.raises(StoreError, match="no campaign 'tea'"):
+        report(QUIET, str(home / "toy.db"), "tea", output=tmp_path / "tea.html")
+
+
+def test_weights_that_are_gone_or_altered_are_told_and_the_rest_is_there(home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(home, copy)
+    with Store.open(copy / "toy.db", read_only=True) as store:
+        active = store.active_committee(1)
+    assert active is not None
+    weights = copy / "toy.alflow" / "weights" / f"{active.sha256}.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    verdict = report(QUIET, str(copy / "toy.db"), output=copy / "toy.html", test=_exported(copy))
+    text = (copy / "toy.html").read_text()
+    Reader(text)
+    assert weights.name in text
+    assert 'id="figure-learning_curve"' in text
+    assert 'id="figure-calibration"' in text, "what was predicted is in the database"
+    assert 'id="figure-parity"' not in text
+    assert "default symmetry functions" in text
+    assert "1 committee(s) are missing or altered" in text
+    assert any(statement.topic == "Error" for statement in verdict.statements), "as measured when it was trained"
+
+
+def _exported(folder: Path) -> Path:
+    export_labels(str(folder / "toy.db"), None, folder / "test.xyz")
+    return folder / "test.xyz"
+
+
+def test_a_test_file_is_measured_with_every_committee(home: Path, found: Findings, tmp_path: Path) -> None:
+    """The campaign's own labels, exported: the test error is that of the labels."""
+    shutil.copytree(home, tmp_path / "copy")
+    test = _exported(tmp_path / "copy")
+    figures = tmp_path / "figures"
+    report(QUIET, str(home / "toy.db"), output=tmp_path / "a.html", figures=figures, test=test, dynamics=False)
+    with (figures / "learning_curve.csv").open() as file:
+        curve = list(csv.DictReader(file))
+    assert all(float(row["test_force_mae_ev_ang"]) > 0 for row in curve)
+    assert found.parity is not None
+    assert float(curve[-1]["test_force_mae_ev_ang"]) == pytest.approx(found.parity.mean_error.mean(), rel=1e-4)
+    bare = tmp_path / "bare.xyz"
+    bare.write_text("3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    with pytest.raises(StructureError, match=r"frame 0: no energy or no forces"):
+        report(QUIET, str(home / "toy.db"), output=tmp_path / "b.html", test=bare)
+    strange = tmp_path / "strange.xyz"
+    strange.write_text("2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n")
+    report(QUIET, str(home / "toy.db"), output=tmp_path / "c.html", test=strange, dynamics=False)
+    assert "could not be used" in (tmp_path / "c.html").read_text()
+
+
+def test_names_and_messages_cannot_become_code(found: Findings) -> None:
+    wicked = "<script>alert(1)</script>"
+    rows = replace(found.rows, campaign=replace(found.rows.campaign, name=wicked, reason=wicked))
+    assert found.atlas is not None
+    atlas = replace(found.atlas, frame_ids=tuple("</script><b>" for _ in found.atlas.frame_ids))
+    text = compose(replace(found, rows=rows, database=wicked, atlas=atlas))
+    Reader(text)
+    assert "<script>alert" not in text
+    assert "</script><b>" not in text
+
+
+def test_an_interval_of_one_value_is_not_invented(found: Findings) -> None:
+    assert found.parity is not None
+    one = next(place for place, part in enumerate(found.parity.parts) if part == "audit")
+    parts = tuple("audit" if place == one else "train" for place in range(len(found.parity.parts)))
+    lonely = replace(found, parity=replace(found.parity, parts=parts))
+    estimate = lonely.parity.force_error("audit") if lonely.parity is not None else None
+    assert isinstance(estimate, ErrorEstimate)
+    assert not np.isfinite(estimate.upper)
+    assert "no interval" in compose(lonely)
