@@ -121,7 +121,7 @@ def run(folder: Path, minutes: float, chance: random.Random | None, every: float
     (folder / "water.yaml").write_text(yaml.safe_dump(CONFIG))
     database, course, began = folder / "water.db", Course(), time.monotonic()
     process = begin(folder, course)
-    next_kill = began + 20
+    next_kill = began + 20  # after the first label, or it would be a test of starting alone
     while time.monotonic() < began + 60 * minutes:
         time.sleep(0.5)
         if process.poll() is not None:
@@ -132,7 +132,7 @@ def run(folder: Path, minutes: float, chance: random.Random | None, every: float
             process = begin(folder, course)
         course.look(database)
         course.counts.append((time.monotonic() - began, len(course.known)))
-        if chance is not None and time.monotonic() > next_kill:
+        if chance is not None and course.known and time.monotonic() > next_kill:
             kind = kill_one(folder, process, chance)
             if kind is not None:
                 course.kills[kind] += 1
@@ -260,7 +260,8 @@ def report(folder: Path, calm: Course, rough: Course) -> int:
     lost = dict(rows(database, "SELECT kind, count(*) FROM executions WHERE status = 'lost' GROUP BY kind"))
     crashed = rows(database, "SELECT count(*) FROM executions WHERE failure_kind = 'CRASH'")[0][0]
     spooled = rows(database, "SELECT count(*) FROM executions WHERE message LIKE 'found in the spool%'")[0][0]
-    slots = max(json.loads(payload).get("slots", 0) for (payload,) in rows(database, "SELECT payload_json FROM events"))
+    payloads = rows(database, "SELECT payload_json FROM events")
+    slots = max((json.loads(payload).get("slots", 0) for (payload,) in payloads), default=0)
     twice, broken = again(database, rough), [f"calm: {sentence}" for sentence in calm.broken] + rough.broken
     if twice:
         broken.append(f"labels computed again: {sorted(twice)}")

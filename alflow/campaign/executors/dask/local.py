@@ -41,6 +41,9 @@ handed to a worker that died in that instant is given back as lost after the thi
 HEAL_AFTER_S: Final = 10.0
 """A worker whose nanny has not brought it back within this time is started anew."""
 
+START_ATTEMPTS: Final = 3
+"""Times all workers are started before their failure is told."""
+
 HANG_AFTER_S: Final = 60.0
 """A nanny that has not brought its worker back within this time is not waited for any longer."""
 
@@ -188,12 +191,13 @@ class LocalWorkers:
         self._restore()
 
     def _start(self) -> None:
-        """Start all, and once more if one of them was killed meanwhile; Dask gives up them all for one."""
-        try:
-            self._start_together()
-        except RuntimeError as error:
-            log.warning("A worker died while it started (%s); all are started once more", error)
-            self._start_together()
+        """Start all, and again if one of them was killed meanwhile; Dask gives up them all for one."""
+        for _ in range(START_ATTEMPTS - 1):
+            try:
+                return self._start_together()
+            except RuntimeError as error:
+                log.warning("A worker died while it started (%s); all are started again", error)
+        return self._start_together()
 
     def _start_together(self) -> None:
         self._missing = {}
