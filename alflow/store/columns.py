@@ -136,13 +136,13 @@ class StoredJson(Mapping[str, Any]):
 
 
 class JsonObject(Json):
-    """A JSON object that is read when it is first looked into."""
+    """A JSON object, never NULL, that is read when it is first looked into."""
 
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], Any]:
         """Wrap the text."""
-        return lambda text: None if text is None else StoredJson(text)
+        return StoredJson
 
 
 class FreeText(TypeDecorator[str]):

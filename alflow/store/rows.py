@@ -143,7 +143,8 @@ def label_of(row: Sequence[Any], levels: Mapping[str, Level]) -> Label:
     evaluation = _trusted(
         Evaluation, {"energy": energy, "forces": forces, "stress": stress, "diagnostics": diagnostics}
     )
-    return Label(structure, levels[level_id], evaluation, provenance)
+    fields = {"structure": structure, "level": levels[level_id], "evaluation": evaluation, "provenance": provenance}
+    return _trusted(Label, fields)
 
 
 def campaign_of(row: Row[Any]) -> CampaignRecord:
