@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import logging
 import os
 import re
 import shlex
@@ -103,6 +104,16 @@ def follow(
             said = "".join(command(line.replace(URL, url), capsys, monkeypatch) for line in text.splitlines())
         done += what == "runs"
     assert done, f"{page}.md has no block that runs"
+
+
+@pytest.fixture(autouse=True)
+def _messages_of_this_test_only() -> Iterator[None]:
+    """The command line sends alflow's messages to the terminal of its process; the next test has another."""
+    log = logging.getLogger("alflow")
+    before = log.level, log.propagate
+    yield
+    log.handlers.clear()
+    log.level, log.propagate = before
 
 
 @pytest.fixture(scope="module")
