@@ -260,6 +260,20 @@ class Committee:
         components, _ = self._components(to_batch([structure], self.dtype))
         return np.asarray(components[0].to(torch.float64).numpy())
 
+    def batch_descriptors(self, batch: Batch) -> torch.Tensor:
+        """What the networks see of each atom of many structures, zero where there is no atom.
+
+        Args:
+            batch: The structures.
+
+        Returns:
+            Scaled principal components, shape (structure, atom, component).
+
+        Raises:
+            InputError: An element the committee was not trained on.
+        """
+        return self._components(batch)[0]
+
     def _components(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Components, shape (structure, atom, component), and species of all atoms."""
         if self.compiled is not None and batch.numbers.device.type == "cpu":

@@ -76,23 +76,30 @@ def describe(structures: Sequence[Structure], committee: Committee | None) -> Fl
     Raises:
         InputError: An element the committee was not trained on.
     """
-    if committee is not None:
-        return np.stack([committee.descriptors(structure).mean(axis=0) for structure in structures])
     elements = tuple(sorted({int(number) for structure in structures for number in structure.numbers}))
     functions = symmetry_functions(ModelConfig(), len(elements))
     rows: list[FloatArray] = []
     start = 0
     while start < len(structures):
         stop = start + max(1, ATOMS_PER_CALL // len(structures[start]))
+        batch = to_batch(structures[start:stop])
         with torch.no_grad():
-            seen = Surroundings.of(to_batch(structures[start:stop]), functions, elements)
-        n_structures, n_atoms = seen.species.shape
-        features = seen.features.reshape(n_structures, n_atoms, -1)
-        shares = [(seen.species == e).to(features.dtype) for e in range(len(elements))]
-        means = [(features * s[..., None]).sum(1) / s.sum(1, keepdim=True).clamp(min=1.0) for s in shares]
+            if committee is not None:
+                features = committee.batch_descriptors(batch).to(torch.float64)
+                means = [_mean(features, batch.mask)]
+            else:
+                seen = Surroundings.of(batch, functions, elements)
+                features = seen.features.reshape(*seen.species.shape, -1)
+                means = [_mean(features, seen.species == e) for e in range(len(elements))]
         rows.extend(torch.cat(means, dim=1).numpy())
         start = stop
     return np.stack(rows)
+
+
+def _mean(features: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """Mean over some atoms of each structure, zero where there are none, shape (structure, feature)."""
+    share = which.to(features.dtype)
+    return (features * share[..., None]).sum(dim=1) / share.sum(dim=1, keepdim=True).clamp(min=1.0)
 
 
 def project(features: FloatArray) -> tuple[FloatArray, tuple[float, float]]:

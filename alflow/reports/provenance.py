@@ -101,9 +101,10 @@ def versions(labels: Sequence[Label]) -> dict[str, dict[str, int]]:
     """Programs that made labels: by name, each version with its number of labels."""
     found: dict[str, Counter[str]] = {}
     for label in labels:
-        told = label.provenance.get("versions")
-        for name, version in told.items() if isinstance(told, Mapping) else ():
-            found.setdefault(str(name), Counter())[str(version)] += 1
+        # what runs a label is told by its process, what computes it by the reference
+        for told in (label.provenance.get("versions"), label.evaluation.diagnostics.get("versions")):
+            for name, version in told.items() if isinstance(told, Mapping) else ():
+                found.setdefault(str(name), Counter())[str(version)] += 1
     return {name: dict(found[name]) for name in sorted(found)}
 
 

@@ -19,6 +19,7 @@ from alflow.campaign.launch import run_campaign
 from alflow.campaign.report_console import report
 from alflow.domain import Structure
 from alflow.errors import ConfigError, StoreError, StructureError
+from alflow.potentials import load_committee
 from alflow.reports.atlas import chosen, describe
 from alflow.reports.document import compose
 from alflow.reports.explorer import packed
@@ -127,6 +128,15 @@ def test_the_map_holds_every_structure_with_its_place_and_its_numbers(found: Fin
     assert data["parts"].count("audit") == found.parts.count("audit")
     assert chosen(10, 4) == sorted(set(chosen(10, 4)))
     assert len(chosen(10, 4)) == 4
+
+
+def test_the_map_is_made_of_the_mean_of_what_the_committee_sees(found: Findings, home: Path) -> None:
+    active = found.rows.active
+    assert active is not None
+    committee = load_committee(home / "toy.alflow" / "weights" / f"{active.sha256}.safetensors")
+    structures = [label.structure for label in found.rows.labels]
+    alone = np.stack([committee.descriptors(structure).mean(axis=0) for structure in structures])
+    assert describe(structures, committee) == pytest.approx(alone, abs=1e-10)
 
 
 def test_without_a_committee_structures_are_told_apart_all_the_same() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alflow.reports.provenance import cost_labels, machines, settings, walks
+from alflow.domain import Evaluation, Label, Level, Structure
+from alflow.reports.provenance import cost_labels, machines, settings, versions, walks
 from alflow.reports.timeline import KINDS, draw_up
 from alflow.store import EventRecord, ExecutionRecord, JobRecord
 
@@ -82,6 +83,15 @@ def test_walkers_reports_are_read_off_the_journal_and_resets_are_grouped() -> No
     assert found.generation.tolist() == [3, 3, 4]
     assert found.status == ("running", "reset", "reset")
     assert found.resets == {"Disagreement of … eV/Å, at or above … eV/Å": 2}
+
+
+def test_versions_are_told_by_the_label_process_and_by_the_reference() -> None:
+    dimer = Structure.of("HH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
+    evaluation = Evaluation(-1.0, np.zeros((2, 3)), diagnostics={"versions": {"tblite": "0.8.0"}})
+    made = [
+        Label(dimer, Level("xtb", {}), evaluation, {"versions": {"numpy": which}}) for which in ("2.4", "2.4", "2.5")
+    ]
+    assert versions(made) == {"numpy": {"2.4": 2, "2.5": 1}, "tblite": {"0.8.0": 3}}
 
 
 def test_a_configuration_is_flattened_and_geometries_are_counted() -> None:
