@@ -5,6 +5,7 @@
     AlflowError
     ├── InputError          the user's input cannot be used: says what was expected, found, and what to do
     │   ├── ConfigError     a campaign configuration
+    │   ├── FormatError     a file of labels
     │   └── StructureError  a structure
     ├── StoreError          the database cannot be used
     │   ├── Fenced          another process has taken the campaign over; this one must stop
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Fenced",
+    "FormatError",
     "InputError",
     "StoreError",
     "StructureError",
@@ -49,6 +51,10 @@ class InputError(AlflowError):
 
 class ConfigError(InputError):
     """A campaign configuration is wrong."""
+
+
+class FormatError(InputError):
+    """A file of labels cannot be read as what it should be, or cannot hold what it should; names file and frame."""
 
 
 class StructureError(InputError):
