@@ -109,7 +109,8 @@ def resume_campaign(
         record = store.campaign(name)
         if "labelling" in record.config:
             raise ConfigError(
-                f"'{record.name}' are labels of a file of structures; the same 'alflow label' command continues them."
+                f"'{record.name}' are labels of a file; the same 'alflow label' command continues them, or "
+                "'alflow import' if they were imported."
             )
         config = parse_config(record.config["config"], f"the stored configuration of '{record.name}'")
         config = config.model_copy(update={"database": database})

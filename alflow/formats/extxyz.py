@@ -307,6 +307,9 @@ def _frame_text(label: Any, told: Mapping[str, Any]) -> str:
     entries |= {"charge": structure.charge, "multiplicity": structure.multiplicity}
     entries |= {key: _written(known.pop(key)) for key in OF_FRAME if key in known}
     entries |= told
+    entries |= {"structure_id": structure.id, "level_id": label.level.id, "level": label.level.to_json()}
+    entries |= {"host": str(label.provenance.get("host", ""))}
+    entries |= {"versions": canonical_json(label.provenance.get("versions", {}))}
     entries |= {"diagnostics": canonical_json(known), "provenance": canonical_json(dict(label.provenance))}
     table = np.concatenate([block.reshape(len(structure), -1) for _, block in blocks], axis=1).tolist()
     lines = [f"{symbol} {' '.join(map(repr, row))}\n" for symbol, row in zip(structure.symbols, table, strict=True)]

@@ -61,9 +61,9 @@ def labels(draw: Any, partly: bool = True) -> Label:
 
 
 def content(label: Label | Entry) -> tuple[Any, ...]:
-    """Everything that must come back, bit for bit."""
+    """Everything that must come back, bit for bit; −0 and 0 are the same energy, as they are the same place."""
     evaluation = label.evaluation
     stress = None if evaluation.stress is None else evaluation.stress.tobytes()
     known = {key: evaluation.diagnostics[key] for key in sorted(evaluation.diagnostics)}
     level = None if label.level is None else label.level.id
-    return label.structure.id, evaluation.energy.hex(), evaluation.forces.tobytes(), stress, known, level
+    return label.structure.id, (evaluation.energy + 0.0).hex(), evaluation.forces.tobytes(), stress, known, level

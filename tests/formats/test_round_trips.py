@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.db import connect
 from ase.io import read, write
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from alflow.domain import Evaluation, Label, Structure
@@ -18,7 +18,12 @@ from alflow.formats import Entry, open_source, write_labels
 
 from .labels import LEVEL, content, labels
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failing file shrinks for minutes
+)
 several = st.lists(labels(), min_size=1, max_size=4)
 TOLD = {"campaign": "one two", "split": "train", "purpose": "flagged", "step": 7}
 
