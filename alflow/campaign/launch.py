@@ -15,6 +15,7 @@ from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
+from alflow.campaign.given import check_labels
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
@@ -148,6 +149,8 @@ def _find_or_create(
                 f"({', '.join(changed)}); choose another name or another database, or run it unchanged to continue it."
             )
         return record
+    if config.initial.labels:
+        check_labels(store, config, structures, reference.level)
     stored = {"config": settings, "structures": geometries, "level_id": reference.level.id}
     if is_server(config.database):
         stored["folder"] = str(working_folder(config.database, config.name).absolute())
