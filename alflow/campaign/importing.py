@@ -28,7 +28,7 @@ from alflow.store.location import shown
 
 __all__ = ["Conflict", "Imported", "Origin", "check_source", "import_labels"]
 
-BATCH: Final = 2000
+BATCH: Final = 1000
 """Labels stored in one transaction."""
 
 SAME_ENERGY_EV: Final = 1e-6
@@ -110,7 +110,7 @@ def check_source(source: Source, file: str, watcher: Watcher, implausible_too: b
     levels: dict[str | None, Level | None] = {}
     number = 0
     for number, entry in enumerate(source, start=1):
-        reason = None if implausible_too else implausible(entry.structure, entry.evaluation, number <= BATCH)
+        reason = None if implausible_too else implausible(entry.structure, entry.evaluation, geometry=number == 1)
         if reason is not None:
             raise FormatError(
                 f"{file}, {entry.place}: {reason}. Its numbers were read with {source.units.text}. State the right "

@@ -20,8 +20,8 @@ HIGHEST_ENERGY_EV: Final = 1e3
 """Energy of an atom above that of free electrons and nuclei, eV."""
 
 SHORTEST: Final = 0.3
-LONGEST: Final = 1.7
-"""Distance between neighbors, in sums of their covalent radii."""
+LONGEST: Final = 1.6
+"""Distance between neighbors, in sums of their covalent radii; the second for hydrogens."""
 
 
 def implausible(structure: Structure, evaluation: Evaluation, geometry: bool = True) -> str | None:
@@ -34,7 +34,7 @@ def implausible(structure: Structure, evaluation: Evaluation, geometry: bool = T
     Args:
         structure: What was computed.
         evaluation: The result.
-        geometry: Whether distances are looked at, too.
+        geometry: Whether distances are looked at, too; the first frame of a file is seldom torn apart.
 
     Examples:
         Methane, with its energy in kcal/mol where eV were expected:
@@ -66,10 +66,11 @@ def _distances(structure: Structure) -> str | None:
             f"two atoms of {structure.formula} are {nearest.min():.2f} times the sum of their covalent radii apart; "
             "are lengths in nm?"
         )
-    if np.median(nearest) > LONGEST:
+    hydrogens = nearest[structure.numbers == 1]
+    if len(structure) > 2 and len(hydrogens) > 1 and hydrogens.min() > LONGEST:
         return (
-            f"the atoms of {structure.formula} are {np.median(nearest):.2f} times the sum of their covalent radii "
-            "apart; are lengths in Bohr?"
+            f"every hydrogen of {structure.formula} is {hydrogens.min():.2f} times the sum of covalent radii or more "
+            "from its neighbor; are lengths in Bohr?"
         )
     return None
 
