@@ -104,7 +104,7 @@ def stop(database: Database, name: Name = None) -> None:
         if campaign.holder is None:
             raise ConfigError(f"Campaign '{campaign.name}' is not running (it is {campaign.state}); nothing to stop.")
         if store.holder_is_alive(campaign.id) is False:
-            again = "The same 'alflow label' command" if "labelling" in campaign.config else "'alflow resume'"
+            again = "The same command" if "labelling" in campaign.config else "'alflow resume'"
             raise ConfigError(
                 f"{campaign.holder}, which drove '{campaign.name}', is no more; nothing to stop. "
                 f"{again} takes it up again."
@@ -184,13 +184,14 @@ def import_(
 ) -> None:
     """Take the labels of a file into a database, each once; the same command continues.
 
-    The exit code is 3 if some structures have another label there already, which stays.
+    The exit code is 3 if some structures have another label there already, which stays, or if it was stopped.
     """
     settings = _room("formats").ReadSettings(
         energy_unit, force_unit, length_unit, stress_unit, energy_key, forces_key, stress_key, charge, multiplicity
     )
     console = _room("campaign.import_console")
-    if console.import_file(file, level, database, name, form, settings, implausible).conflicts:
+    done = console.import_file(file, level, database, name, form, settings, implausible)
+    if done.conflicts or done.left:
         raise typer.Exit(3)
 
 

@@ -78,6 +78,8 @@ def import_file(
     with _progress(console, "importing", len(source)) as watcher:
         done = import_labels(source, found, origin, database, name, watcher)
     _show(console, done, time.monotonic() - began)
+    if done.left:
+        console.print(f"Stopped with {done.left} left; the same command goes on.", highlight=False)
     console.print(f"level     {found.engine}, {found.id[:12]}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"database  {shown(database)}, name {name}", soft_wrap=True, highlight=False, markup=False)
     return done

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from alflow.campaign.interrupts import interruptible
 from alflow.campaign.labelling import check_name, find_or_create
 from alflow.campaign.plausibility import implausible
 from alflow.campaign.site import PATIENCE_S, frame_name
@@ -83,6 +84,7 @@ class Imported:
         known: In the database before, with the same value.
         repeated: Again in the file, with the same value.
         conflicts: Left out, because the structure has another value.
+        left: Not looked at, because somebody asked to stop.
     """
 
     level: Level
@@ -90,6 +92,7 @@ class Imported:
     known: int = 0
     repeated: int = 0
     conflicts: list[Conflict] = field(default_factory=list)
+    left: int = 0
 
 
 def check_source(source: Source, file: str, watcher: Watcher, implausible_too: bool = False) -> Level | None:
@@ -153,12 +156,15 @@ def import_labels(
         record = find_or_create(store, database, name, level)
         lease = store.acquire(record.id, Holder.current())
         run = _Run(store, lease, record.id, level, origin)
-        ended = "stopped"
+        ended = "it ended before all labels were imported"
         try:
-            run.begin(len(source))
-            for batch in _batches(source):
-                run.take(batch)
-                watcher(len(batch))
+            with interruptible(run.request_stop):
+                run.begin(len(source))
+                for batch in _batches(source):
+                    if run.stopping or store.stop_requested(record.id):
+                        break
+                    run.take(batch)
+                    watcher(len(batch))
             ended = run.end()
         except Unavailable as error:
             raise CampaignPaused(
@@ -166,7 +172,7 @@ def import_labels(
                 "command goes on."
             ) from None
         finally:
-            store.release(lease, "finished" if ended == "finished" else "stopped", "" if ended == "finished" else ended)
+            store.release(lease, "stopped" if ended else "finished", ended)
         return run.done
 
 
@@ -188,8 +194,14 @@ class _Run:
             "versions": {"alflow": version("alflow")},
         }
         self.done = Imported(level)
+        self.stopping = False
+
+    def request_stop(self) -> None:
+        """Ask, from a signal handler, to begin no further batch."""
+        self.stopping = True
 
     def begin(self, n_labels: int) -> None:
+        self.done.left = n_labels
         told = {"file": self._origin.file, "sha256": self._origin.sha256, "labels": n_labels}
 
         def write(tx: Transaction) -> None:
@@ -200,11 +212,14 @@ class _Run:
         self._store.write(self._lease, write)
 
     def end(self) -> str:
-        """Write down what came of it; say how the name's row ends."""
-        told = {"new": self.done.new, "known": self.done.known, "conflicts": len(self.done.conflicts)}
+        """Write down what came of it; say why there is more to do under this name, if there is."""
+        done = self.done
+        told = {"new": done.new, "known": done.known, "conflicts": len(done.conflicts), "left": done.left}
         self._store.write(self._lease, lambda tx: tx.append_event("import_ended", told))
         waiting = sum(state in ("pending", "running") for state in self._jobs.values())
-        return f"{waiting} structures are left to be labelled" if waiting else "finished"
+        if done.left:
+            return f"{done.left} labels are left to be imported"
+        return f"{waiting} structures are left to be labelled" if waiting else ""
 
     def take(self, batch: Sequence[Entry]) -> None:
         """Store a batch, without what is known, repeated or in conflict."""
@@ -230,6 +245,7 @@ class _Run:
                 self._seen.add(identity)
         self._store.write(self._lease, lambda tx: self._write(tx, list(fresh.values()), wanted, len(batch)))
         self._number += len(batch)
+        self.done.left -= len(batch)
         self.done.new += len(fresh)
         self.done.known += counts["known"]
         self.done.repeated += counts["repeated"]

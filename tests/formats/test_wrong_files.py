@@ -81,7 +81,7 @@ WRONG = [
     (archive(forces=np.zeros((3, 3, 3))), r"forces of 3 frames of 2 atoms have shape \(3, 2, 3\); found \(3, 3, 3\)"),
     (archive(forces=None), "has no forces or F"),
     (archive(energies=np.zeros(2)), r"shape \(2, 2, 3\)"),
-    (archive(coords=np.array([["a"]])), "must be numbers"),
+    (archive(energies=np.array(["a", "b", "c"])), "energies must be numbers"),
     (system("force"), r"set\.000 has no force\.npy"),
     (system("box"), r"set\.000 has no box\.npy"),
     (system("type_map.raw"), r"no type_map\.raw, and numbers say nothing of elements"),
@@ -112,7 +112,7 @@ def test_units_are_those_of_the_format_or_those_that_are_said(tmp_path: Path) ->
     np.testing.assert_allclose(first.evaluation.forces, EV_PER_HARTREE / ANG_PER_BOHR, rtol=1e-15)
     (first, *_) = open_source(tmp_path / "some.npz", settings=ReadSettings(force_unit="eV/Ang"))
     np.testing.assert_array_equal(first.evaluation.forces, np.ones((2, 3)))
-    with pytest.raises(FormatError, match="'kcal' is no unit of energies.*Did you mean 'kcal/mol'"):
+    with pytest.raises(FormatError, match=r"'kcal' is no unit of energies.*Did you mean 'kcal/mol'"):
         open_source(tmp_path / "some.npz", settings=ReadSettings(energy_unit="kcal"))
 
 
