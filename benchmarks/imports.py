@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/imports.py [--labels 100000] [--json FILE]
 
-The frames are those of rMD17 ethanol (9 atoms; needs ALFLOW_DATA), drawn again and displaced by 0.01 Å, because the copy
-in that folder has thousands, not a hundred thousand. The same labels are read as npz, and exported and read back as every
-other format. One process, and one core if it is started on one (``taskset -c 1 …``). Processor time stands beside the
-time on the clock, because the work of others shows only in the second.
+The frames are those of rMD17 ethanol (9 atoms; needs ALFLOW_DATA), drawn again and displaced by 0.01 Å, because the
+copy in that folder has thousands, not a hundred thousand. The same labels are read as npz, and exported and read
+back as every other format. One process, and one core if it is started on one (``taskset -c 1 …``). Processor time
+stands beside the time on the clock, because the work of others shows only in the second.
 """
 
 from __future__ import annotations

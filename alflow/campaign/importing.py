@@ -263,7 +263,6 @@ class _Run:
     def _write(self, tx: Transaction, labels: Sequence[Label], wanted: Sequence[tuple[int, Entry]], size: int) -> None:
         told = {"first": self._number, "entries": size, "new": len(labels)}
         seq = tx.append_event("labels_imported", told)
-        tx.add_labels(labels)
         frames, jobs = [], []
         source = Path(self._origin.file).name
         for number, entry in wanted:
@@ -284,6 +283,7 @@ class _Run:
                 )
             )  # fmt: skip
         tx.add_frames(frames)
+        tx.add_labels(labels)
         tx.put_jobs(jobs)
 
 

@@ -196,10 +196,9 @@ class Transaction:
         return self._add(LabelRow, label_values(label, execution_key)) == 1
 
     def add_labels(self, labels: Sequence[Label]) -> int:
-        """Store labels that came from elsewhere, as :meth:`add_label` does; returns how many are new."""
+        """Store labels that came from elsewhere, of structures that are stored; returns how many are new."""
         for level in {label.level.id: label.level for label in labels}.values():
             self.add_level(level)
-        self._add(StructureRow, *(structure_values(label.structure) for label in labels))
         return self._add(LabelRow, *(label_values(label, None) for label in labels))
 
     def start_execution(self, execution: ExecutionRecord) -> None:
