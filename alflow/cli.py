@@ -104,7 +104,7 @@ def stop(database: Database, name: Name = None) -> None:
         if campaign.holder is None:
             raise ConfigError(f"Campaign '{campaign.name}' is not running (it is {campaign.state}); nothing to stop.")
         if store.holder_is_alive(campaign.id) is False:
-            again = "The same 'alflow label' command" if "labelling" in campaign.config else "'alflow resume'"
+            again = "The same command" if "labelling" in campaign.config else "'alflow resume'"
             raise ConfigError(
                 f"{campaign.holder}, which drove '{campaign.name}', is no more; nothing to stop. "
                 f"{again} takes it up again."
@@ -137,16 +137,23 @@ def why(
 @app.command()
 def export(
     database: Database,
-    output: Annotated[Path, typer.Argument(help="File to write; .jsonl is QCSchema.", metavar="OUT.xyz")],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            help="What to write: .xyz, .db (ASE), .h5, .jsonl (QCSchema), or a folder (DeePMD).", metavar="OUT"
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the campaign; not needed if there is only one.")
     ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Only train, validation or audit.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="If the name does not tell.", metavar="FORMAT")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write the labels as extended XYZ that ASE reads back, or as QCSchema, one a line, if the name ends in .jsonl."""
+    """Write the labels of a campaign to a file, in full precision and with where each comes from."""
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists; choose another name or pass --overwrite.")
-    count = _room("campaign.export").export_labels(database, name, output)
+    count = _room("campaign.export").export_labels(database, name, output, split, form)
     Console().print(f"{count} labels written to {output}", highlight=False, markup=False)
 
 
@@ -205,6 +212,44 @@ def report(
 ) -> None:
     """Write one HTML file that says what was done and whether the potential can be trusted, and for what."""
     _room("campaign.report_console").report(Console(), database, name, output, figures, test, dynamics, force)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="Extended XYZ, ASE database, npz of rMD17, HDF5, or a folder of DeePMD.")
+    ],
+    level: Annotated[
+        str,
+        typer.Option(
+            "--level", help="fast, standard, tight, a YAML file with the keys of reference:, words, or as-written."
+        ),
+    ],
+    database: Annotated[str, typer.Option("--db", help="SQLite file or PostgreSQL URL.", metavar="DB")],
+    name: Annotated[str, typer.Option("--name", help="Name under which the labels are recorded.")] = "imported",
+    form: Annotated[str | None, typer.Option("--format", help="If the name does not tell.", metavar="FORMAT")] = None,
+    energy_unit: Annotated[str | None, typer.Option("--energy-unit", help="eV, Ha, kcal/mol …")] = None,
+    force_unit: Annotated[str | None, typer.Option("--force-unit", help="eV/Ang, Ha/Bohr …")] = None,
+    length_unit: Annotated[str | None, typer.Option("--length-unit", help="Ang, Bohr or nm.")] = None,
+    stress_unit: Annotated[str | None, typer.Option("--stress-unit", help="eV/Ang^3, GPa, kbar …")] = None,
+    energy_key: Annotated[str | None, typer.Option("--energy-key", help="Its name in extended XYZ.")] = None,
+    forces_key: Annotated[str | None, typer.Option("--forces-key", help="Their name in extended XYZ.")] = None,
+    stress_key: Annotated[str | None, typer.Option("--stress-key", help="Its name in extended XYZ.")] = None,
+    charge: Annotated[int, typer.Option("--charge", help="Where the file says nothing of it.")] = 0,
+    multiplicity: Annotated[int, typer.Option("--multiplicity", help="2S + 1, likewise.", min=1)] = 1,
+    implausible: Annotated[bool, typer.Option("--implausible", help="Take numbers that look wrong.")] = False,
+) -> None:
+    """Take the labels of a file into a database, each once; the same command continues.
+
+    The exit code is 3 if some structures have another label there already, which stays, or if it was stopped.
+    """
+    settings = _room("formats").ReadSettings(
+        energy_unit, force_unit, length_unit, stress_unit, energy_key, forces_key, stress_key, charge, multiplicity
+    )
+    console = _room("campaign.import_console")
+    done = console.import_file(file, level, database, name, form, settings, implausible)
+    if done.conflicts or done.left:
+        raise typer.Exit(3)
 
 
 @app.command()

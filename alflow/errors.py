@@ -5,8 +5,9 @@
     AlflowError
     ├── InputError          the user's input cannot be used: says what was expected, found, and what to do
     │   ├── ConfigError     a campaign configuration
-    │   ├── StructureError  a structure
-    │   └── QueryError      a question about a data set
+    │   ├── FormatError     a file of labels
+    │   ├── QueryError      a question about a data set
+    │   └── StructureError  a structure
     ├── StoreError          the database cannot be used
     │   ├── Fenced          another process has taken the campaign over; this one must stop
     │   ├── CampaignLocked  another process is driving the campaign
@@ -32,6 +33,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Fenced",
+    "FormatError",
     "InputError",
     "QueryError",
     "StoreError",
@@ -51,6 +53,10 @@ class InputError(AlflowError):
 
 class ConfigError(InputError):
     """A campaign configuration is wrong."""
+
+
+class FormatError(InputError):
+    """A file of labels cannot be read as what it should be, or cannot hold what it should; names file and frame."""
 
 
 class StructureError(InputError):

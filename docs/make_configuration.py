@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alflow.campaign.config import CampaignConfig
+from alflow.campaign.initial_config import InitialConfig
 from alflow.campaign.pool_config import ExternalCluster, PoolConfig, PoolsConfig, SecurityConfig
 from alflow.campaign.slurm_config import JobClass, SlurmConfig
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
@@ -62,6 +63,7 @@ unknown key is an error that names the key you probably meant.
 
 SECTIONS: Final[tuple[tuple[str, type[BaseModel], type | None], ...]] = (
     ("The campaign", CampaignConfig, None),
+    ("`initial:`", InitialConfig, None),
     ("`reference:` with `engine: pyscf`", PyscfConfig, None),
     ("`reference:` with `engine: pyscf-periodic`", PyscfPeriodicConfig, None),
     ("`reference:` with `engine: pyscf-tda`", TdaConfig, None),

@@ -33,7 +33,9 @@ PAGES: Final = sorted(
 
 
 def names_of(commands: typer.Typer) -> set[str]:
-    return {str(command.callback.__name__) for command in commands.registered_commands if command.callback}
+    return {
+        command.name or str(command.callback.__name__) for command in commands.registered_commands if command.callback
+    }
 
 
 COMMANDS: Final = names_of(app) | {"db"}

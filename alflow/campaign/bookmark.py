@@ -16,11 +16,10 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from alflow.campaign import commands, config, decide, events, plan, pools, state, waiting
+from alflow import campaign, selection
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.state import State
-from alflow.selection import audit, queue, threshold
 from alflow.store import Store
 
 __all__ = ["EVERY", "Bookmark"]
@@ -30,7 +29,7 @@ log = logging.getLogger("alflow")
 EVERY: Final = 5000
 """Events after which a bookmark is moved. A state takes about 0.1 s to write and check, 5000 events 0.4 s to replay."""
 
-_PROGRAM: Final = (audit, commands, config, decide, events, plan, pools, queue, state, threshold, waiting)
+_PROGRAM: Final = (campaign, selection)
 
 
 class Bookmark:
@@ -108,5 +107,5 @@ _ADAPTER: Final = TypeAdapter(State)
 @cache
 def _program() -> str:
     """Hash of the code that makes states of events: with other code, another state might follow."""
-    files = [Path(str(module.__file__)).read_bytes() for module in _PROGRAM]
-    return hashlib.sha256(b"\0".join(files)).hexdigest()
+    files = [file for room in _PROGRAM for file in sorted(Path(str(room.__file__)).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

@@ -18,6 +18,7 @@ from alflow.campaign.events import (
     Event,
     LabelDone,
     LabelFailed,
+    LabelsGiven,
     RetryRequested,
     event_from_payload,
 )
@@ -228,6 +229,8 @@ def _labels(past: _Past, jobs: Sequence[JobRecord], executions: Sequence[Executi
     """Every label that was committed is a job that is done; whoever was refused is known by name."""
     done = {job.frame_id: job for job in jobs if job.state == "done"}
     told = Counter(event.frame_id for event in past.events if isinstance(event, LabelDone))
+    given = [event for event in past.events if isinstance(event, LabelsGiven)]
+    told.update(frame.frame_id for event in given for frame in event.frames)
     broken = [f"frame {frame} is done, and the journal has no label of it" for frame in sorted(set(done) - set(told))]
     broken += [f"frame {frame} has a label, and its job is not done" for frame in sorted(set(told) - set(done))]
     broken += [f"frame {frame} has {number} labels in the journal" for frame, number in told.items() if number > 1]

@@ -16,6 +16,8 @@ __all__ = [
     "StartLabel",
     "StartScoring",
     "StartTraining",
+    "TakeCommittee",
+    "TakeLabels",
     "WalkerOrder",
 ]
 
@@ -25,6 +27,16 @@ class ProposeSeeds:
     """Make starting frames around the given structures."""
 
     count: int
+
+
+@dataclass(frozen=True)
+class TakeLabels:
+    """Look up the labels of the database that can be the first data."""
+
+
+@dataclass(frozen=True)
+class TakeCommittee:
+    """Copy the committee of the configuration's file to be generation 1."""
 
 
 @dataclass(frozen=True)
@@ -116,4 +128,4 @@ class Finish:
 
 
 Start = StartLabel | StartExploring | StartTraining | StartScoring
-Command = ProposeSeeds | PutJob | DropFrame | Start | Finish
+Command = ProposeSeeds | TakeLabels | TakeCommittee | PutJob | DropFrame | Start | Finish

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from alflow.campaign.initial_config import InitialConfig, initial_beside
 from alflow.campaign.pool_config import ClusterConfig, PoolsConfig
 from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.teacher import beside
@@ -45,6 +46,7 @@ class CampaignConfig(ClosedModel):
         segment_steps: Longest stretch a group of walkers runs in one task, steps.
         label_budget: Labels the campaign may spend, audit labels included.
         initial_labels: Labels made of rattled starting frames before the first committee.
+        initial: Labels of the database, or a trained committee, to begin with instead.
         labels_per_generation: New labels that start the next training.
         target_force_error_ev_ang: Mean absolute error of a force component, eV/Å, at which the campaign may stop.
         threshold_ev_ang: Disagreement that pauses a walker, eV/Å; by default derived from the target.
@@ -82,6 +84,7 @@ class CampaignConfig(ClosedModel):
     segment_steps: Annotated[int, Field(ge=10)] = 400
     label_budget: Annotated[int, Field(ge=4)] = 100
     initial_labels: Annotated[int, Field(ge=3)] = 8
+    initial: InitialConfig = InitialConfig()
     labels_per_generation: Count = 8
     target_force_error_ev_ang: Positive = 0.05
     threshold_ev_ang: Positive | None = None
@@ -185,7 +188,7 @@ def parse_config(data: Mapping[str, Any], what: str = "configuration") -> Campai
 
 
 def load_config(path: Path) -> CampaignConfig:
-    """Read a campaign from a YAML file. ``structures`` and a committee's ``weights`` are looked up beside that file.
+    """Read a campaign from a YAML file. ``structures`` and files of committees are looked up beside that file.
 
     Raises:
         ConfigError: The file is missing, is not YAML, is not a mapping, or says something impossible.
@@ -211,4 +214,6 @@ def load_config(path: Path) -> CampaignConfig:
         data["structures"] = str(path.parent / structures)
     if "reference" in data:
         data["reference"] = beside(path, data["reference"])
+    if "initial" in data:
+        data["initial"] = initial_beside(path, data["initial"])
     return parse_config(data, str(path))

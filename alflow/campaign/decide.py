@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from alflow.campaign.commands import Command, DropFrame, Finish, ProposeSeeds, StartExploring, StartScoring
+from alflow.campaign.begin import begin, committee_given, labels_given
+from alflow.campaign.commands import Command, DropFrame, Finish, StartExploring, StartScoring
 from alflow.campaign.config import parse_config
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CommitteeGiven,
     CommitteeLost,
     Event,
     FrameSeen,
     LabelDone,
     LabelFailed,
+    LabelsGiven,
     QueueRescored,
     RetryRequested,
     SeedsProposed,
@@ -28,16 +31,13 @@ from alflow.campaign.events import (
 )
 from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
 from alflow.campaign.pools import has_room
-from alflow.campaign.state import Phase, State, WalkerState, replace
+from alflow.campaign.state import FIRST_HORIZON, Phase, State, WalkerState, replace
 from alflow.campaign.waiting import drop, enqueue, settle_walker
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
 from alflow.selection import Request, rescore, stop_reached
 
-__all__ = ["decide", "replay"]
-
-FIRST_HORIZON = 40
-"""Steps of the first segment under a new committee; doubled while no guard fires."""
+__all__ = ["FIRST_HORIZON", "decide", "replay"]
 
 SHORTEST_HORIZON = 10
 """Steps below which a segment is not shortened further."""
@@ -99,7 +99,7 @@ def _started(event: CampaignStarted) -> Change:
     horizon = min(FIRST_HORIZON, config.segment_steps)
     ready = frozenset(range(config.walkers))
     state = State(config, event.slots, event.pools, n_events=1, walkers=walkers, ready=ready, horizon=horizon)
-    return state, [ProposeSeeds(config.initial_labels)]
+    return begin(state)
 
 
 def _resumed(state: State, event: CampaignResumed) -> Change:
@@ -121,9 +121,8 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
     if state.generation == 0 and not state.running_of("train"):
         state = replace(state, trained_labels=0)  # a first training that failed may be tried again
     state = replace(state, losses=0, failures=0, idle_rounds=0)
-    if not state.seeded:
-        commands.append(ProposeSeeds(state.config.initial_labels))
-    return state, commands
+    state, more = begin(state)
+    return state, [*commands, *more]
 
 
 def _workers(state: State, event: WorkersChanged) -> Change:
@@ -290,7 +289,7 @@ def _training(state: State, event: TrainingDone) -> Change:
             error=dict(event.metrics),
         )
         upper = event.metrics.get("audit_force_mae_upper_ev_ang")
-        n_audit = round(event.metrics.get("n_audit", 0))
+        n_audit = round(event.metrics.get("n_audit", 0)) - state.n_given_audit
         if (
             state.phase == "running"
             and upper is not None
@@ -373,6 +372,8 @@ def _retry(state: State, event: RetryRequested) -> Change:
 _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     CampaignResumed: _resumed,
     WorkersChanged: _workers,
+    LabelsGiven: labels_given,
+    CommitteeGiven: committee_given,
     SeedsProposed: _seeds,
     SegmentDone: _segment,
     LabelDone: _label_done,

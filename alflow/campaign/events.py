@@ -16,11 +16,14 @@ from pydantic import Field, TypeAdapter
 __all__ = [
     "CampaignResumed",
     "CampaignStarted",
+    "CommitteeGiven",
     "CommitteeLost",
     "Event",
     "FrameSeen",
+    "GivenLabel",
     "LabelDone",
     "LabelFailed",
+    "LabelsGiven",
     "QueueRescored",
     "RetriedFrame",
     "RetryRequested",
@@ -124,6 +127,37 @@ class WorkersChanged:
     pools: Mapping[str, int]
     drained: tuple[str, ...] = ()
     kind: Literal["workers_changed"] = "workers_changed"
+
+
+@dataclass(frozen=True)
+class GivenLabel:
+    """A label that was there before the campaign, and what the campaign does with it."""
+
+    frame_id: str
+    structure_id: str
+    purpose: Literal["seed", "flagged", "audit"]
+
+
+@dataclass(frozen=True)
+class LabelsGiven:
+    """Labels that were in the database are the campaign's first data.
+
+    Attributes:
+        frames: A frame for each of them.
+        complete: Whether every element of the starting structures occurs among them.
+    """
+
+    frames: tuple[GivenLabel, ...]
+    complete: bool
+    kind: Literal["labels_given"] = "labels_given"
+
+
+@dataclass(frozen=True)
+class CommitteeGiven:
+    """A committee that was trained elsewhere is generation 1; SHA-256 of its weight file."""
+
+    sha256: str
+    kind: Literal["committee_given"] = "committee_given"
 
 
 @dataclass(frozen=True)
@@ -275,6 +309,8 @@ Event = (
     CampaignStarted
     | CampaignResumed
     | WorkersChanged
+    | LabelsGiven
+    | CommitteeGiven
     | SeedsProposed
     | SegmentDone
     | LabelDone

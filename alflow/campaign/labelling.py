@@ -16,13 +16,13 @@ from alflow.campaign.executors import Executor
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.label_run import Labelled, LabellingRun, Watcher
 from alflow.campaign.site import PATIENCE_S, folder_of, working_folder
-from alflow.domain import Reference, Structure
+from alflow.domain import Level, Reference, Structure
 from alflow.errors import CampaignPaused, ConfigError, Unavailable
 from alflow.reference.config import Limits
 from alflow.store import CampaignRecord, Holder, Lease, Store
 from alflow.store.location import is_server, shown
 
-__all__ = ["Labelled", "label_structures"]
+__all__ = ["Labelled", "check_name", "find_or_create", "label_structures"]
 
 log = logging.getLogger("alflow")
 
@@ -58,10 +58,9 @@ def label_structures(
         CampaignPaused: The database went away and did not come back; the same call goes on.
         CampaignError: The reference raised an exception, or this machine fails one label after the other.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(f"--name {name!r}: expected letters, digits and any of ' _.+-', 80 at most.")
+    check_name(name)
     with Store.open(database, create=True, patience_s=PATIENCE_S) as store:
-        record = _find_or_create(store, database, name, reference)
+        record = find_or_create(store, database, name, reference.level)
         lease = store.acquire(record.id, Holder.current())
         run: LabellingRun | None = None
         left: int | None = None
@@ -97,7 +96,22 @@ def _end(store: Store, lease: Lease, run: LabellingRun | None, left: int | None)
             log.info("The name could not be given back (%s); whoever goes on takes it over.", error)
 
 
-def _find_or_create(store: Store, database: str, name: str, reference: Reference) -> CampaignRecord:
+def check_name(name: str) -> None:
+    """Check that labels can be recorded under a name.
+
+    Raises:
+        ConfigError: It is no name.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(f"--name {name!r}: expected letters, digits and any of ' _.+-', 80 at most.")
+
+
+def find_or_create(store: Store, database: str, name: str, level: Level) -> CampaignRecord:
+    """The row under which labels of one level are recorded, computed here or imported.
+
+    Raises:
+        ConfigError: The name belongs to a campaign, or has labels at another level of theory.
+    """
     for record in store.campaigns():
         if record.name != name:
             continue
@@ -105,14 +119,13 @@ def _find_or_create(store: Store, database: str, name: str, reference: Reference
             raise ConfigError(
                 f"{shown(database)} has a campaign named '{name}'; choose another --name for these labels."
             )
-        if record.config["level_id"] != reference.level.id:
+        if record.config["level_id"] != level.id:
             raise ConfigError(
                 f"'{name}' in {shown(database)} has labels at another level of theory"
-                f" ({record.config['level_id'][:12]}…, this is {reference.level.id[:12]}…); choose another --name."
+                f" ({record.config['level_id'][:12]}…, this is {level.id[:12]}…); choose another --name."
             )
         return record
-    level = {"engine": reference.level.engine, "settings": dict(reference.level.settings)}
-    stored = {"labelling": level, "level_id": reference.level.id}
+    stored = {"labelling": {"engine": level.engine, "settings": dict(level.settings)}, "level_id": level.id}
     if is_server(database):
         stored["folder"] = str(working_folder(database, name).absolute())
     return store.create_campaign(name, stored, seed=0)

@@ -14,6 +14,7 @@ from alflow.campaign.bookmark import Bookmark
 from alflow.campaign.config import CampaignConfig, available_cores, comparable, parse_config
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
+from alflow.campaign.given import check_labels
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
@@ -108,7 +109,8 @@ def resume_campaign(
         record = store.campaign(name)
         if "labelling" in record.config:
             raise ConfigError(
-                f"'{record.name}' are labels of a file of structures; the same 'alflow label' command continues them."
+                f"'{record.name}' are labels of a file; the same 'alflow label' command continues them, or "
+                "'alflow import' if they were imported."
             )
         config = parse_config(record.config["config"], f"the stored configuration of '{record.name}'")
         config = config.model_copy(update={"database": database})
@@ -146,6 +148,8 @@ def _find_or_create(
                 f"({', '.join(changed)}); choose another name or another database, or run it unchanged to continue it."
             )
         return record
+    if config.initial.labels:
+        check_labels(store, config, structures, reference.level)
     stored = {"config": settings, "structures": geometries, "level_id": reference.level.id}
     if is_server(config.database):
         stored["folder"] = str(working_folder(config.database, config.name).absolute())

@@ -29,6 +29,8 @@ __all__ = ["TOO_LATE", "job_of", "label_now", "plan"]
 TOO_LATE = "the campaign ended before its turn"
 """Why a frame that still waited at the end has no label."""
 
+NO_WAY_BACK = "the committee the campaign began with is lost, and there are too few labels to train another"
+
 IDLE_LIMIT = 20
 """Times in a row the walkers may be set free for want of anything else to do, before the campaign gives up."""
 
@@ -71,7 +73,7 @@ def plan(state: State) -> tuple[State, list[Command]]:
 def _close_if_done(state: State) -> State:
     if state.phase != "running":
         return state
-    if state.n_done >= state.config.label_budget and not state.running_of("label"):
+    if state.n_spent >= state.config.label_budget and not state.running_of("label"):
         return state.closing("label budget spent")
     quiet_ps = state.quiet_steps * state.config.timestep_fs / FS_PER_PS
     if quiet_ps < state.config.quiet_ps or state.queue:
@@ -100,7 +102,7 @@ def _start_one(state: State) -> tuple[State, list[Command]]:
     if can_explore and _scoring_due(state):
         return _start_scoring(state)
     idle = len(rooms) == len(KINDS)
-    can_label &= bool(state.queue) and state.n_done + state.running_of("label") < state.config.label_budget
+    can_label &= bool(state.queue) and state.n_spent + state.running_of("label") < state.config.label_budget
     if can_label and state.last_start == "explore":
         return _start_label(state)
     group = _ready_group(state) if can_explore else ()
@@ -122,7 +124,7 @@ def _start_in_turn(state: State, rooms: frozenset[Kind]) -> tuple[State, list[Co
     group = _ready_group(state)
     if "explore" in rooms and group and under_way <= {"explore"}:
         return _start_exploring(state, group)
-    can_label = bool(state.queue) and state.n_done + state.running_of("label") < state.config.label_budget
+    can_label = bool(state.queue) and state.n_spent + state.running_of("label") < state.config.label_budget
     if "label" in rooms and can_label and under_way <= {"label"}:
         return _start_label(state)
     if under_way:
@@ -235,12 +237,13 @@ def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[Stat
 
 
 def _audit_wanted(state: State) -> bool:
-    audits = state.n_audit + waiting_for(state.queue, "audit") + state.running_of("audit")
+    waiting = waiting_for(state.queue, "audit") + state.running_of("audit")
+    audits = state.n_audit - state.n_given_audit + waiting  # given ones say nothing of where the walkers go
     labelling = state.queue or state.running_of("label")
     if not labelling and state.quiet_steps > 0 and state.config.audit_fraction > 0:
         # Nothing is uncertain and the labellers are idle: find out whether the committee is right to be so sure.
         return audits < max(state.config.audit_minimum, state.config.audit_budget)
-    fair_share = state.config.audit_fraction * (state.n_done + len(state.queue) + 1)
+    fair_share = state.config.audit_fraction * (state.n_spent + len(state.queue) + 1)
     return audits < min(fair_share, state.config.audit_budget)
 
 
@@ -255,6 +258,8 @@ def _when_idle(state: State) -> tuple[State, list[Command]]:
             left.append(DropFrame(request.frame_id, "dropped", TOO_LATE))
         ended = replace(state, phase="finished", queue=(), n_dropped=state.n_dropped + len(state.queue))
         return ended, [*left, Finish("finished", state.reason)]
+    if state.committee_lost and state.n_train < 3:
+        return replace(state, phase="failed", reason=NO_WAY_BACK), [Finish("failed", NO_WAY_BACK)]
     if state.generation == 0:
         reason = "too few of the starting frames could be labelled to train a first committee"
         return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]

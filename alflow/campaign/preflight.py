@@ -11,7 +11,7 @@ from alflow.campaign.config import CampaignConfig, available_cores
 from alflow.campaign.pools import check_resources, pool_table, pools_of
 from alflow.campaign.site import CONTACT_FACTOR, DETACHMENT_ANG, working_folder
 from alflow.campaign.slurm_config import SlurmCluster
-from alflow.campaign.teacher import check_reference
+from alflow.campaign.teacher import check_committee, check_reference
 from alflow.domain import Reference, Structure
 from alflow.domain.ase import read_structures
 from alflow.domain.elements import COVALENT_RADII_ANG
@@ -105,6 +105,8 @@ def check_campaign(
         )
     if reference is None:
         check_reference(config.reference, structures)
+    if config.initial.committee is not None:
+        check_committee(config.initial.committee, config.model, structures)
     check_location(config.database)
     folder = working_folder(config.database, config.name)
     if folder.exists() and not folder.is_dir():

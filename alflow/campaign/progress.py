@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.events import (
+    CommitteeGiven,
     CommitteeLost,
     Event,
     LabelFailed,
+    LabelsGiven,
     SegmentDone,
     TaskBroken,
     TaskLost,
@@ -44,16 +46,16 @@ class Pace:
     def per_minute(self, state: State) -> float:
         """Labels committed per minute since this process began."""
         if self._first is None:
-            self._first = state.n_done
+            self._first = state.n_spent
         minutes = (time.monotonic() - self._begin) / 60
-        return (state.n_done - self._first) / minutes if minutes > 0 else 0.0
+        return (state.n_spent - self._first) / minutes if minutes > 0 else 0.0
 
     def remaining(self, state: State) -> str:
         """Time until the label budget is spent at this pace."""
         pace = self.per_minute(state)
         if pace <= 0:
             return "–"
-        seconds = round(60 * max(0, state.config.label_budget - state.n_done) / pace)
+        seconds = round(60 * max(0, state.config.label_budget - state.n_spent) / pace)
         return f"{seconds // 60}:{seconds % 60:02d}"
 
 
@@ -102,7 +104,7 @@ class LogProgress:
             log.info(
                 "labels %d/%d (%d queued, %d running, %d failed) · generation %d · walkers %d moving, %d paused, "
                 "%.2f ps · error %s · %.1f labels/min, %s left",
-                state.n_done,
+                state.n_spent,
                 state.config.label_budget,
                 len(state.queue),
                 state.running_of("label"),
@@ -143,12 +145,12 @@ class LiveProgress:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold")
         table.add_column()
-        bar = ProgressBar(total=state.config.label_budget, completed=state.n_done, width=30)
+        bar = ProgressBar(total=state.config.label_budget, completed=state.n_spent, width=30)
         table.add_row(state.config.name, Text(f"{state.phase}{': ' + state.reason if state.reason else ''}"))
         table.add_row("labels", bar)
         table.add_row(
             "",
-            f"{state.n_done}/{state.config.label_budget} done, {len(state.queue)} queued, "
+            f"{state.n_spent}/{state.config.label_budget} done, {len(state.queue)} queued, "
             f"{state.running_of('label')} running, {state.n_failed} failed, {state.n_quarantined} given up · "
             f"{self._pace.per_minute(state):.1f}/min, {self._pace.remaining(state)} left",
         )
@@ -174,6 +176,10 @@ def _sentence(state: State, event: Event | None) -> str:
         if event.accepted:
             return f"generation {state.generation} learnt from {_learnt(event)} labels: {describe_error(state)}"
         return f"a committee was rejected: {event.reason}"
+    if isinstance(event, LabelsGiven):
+        return f"{state.n_given} labels of the database are the first data, {state.n_given_audit} of them for audit"
+    if isinstance(event, CommitteeGiven):
+        return f"generation 1 is the committee {event.sha256[:12]}"
     if isinstance(event, LabelFailed):
         return f"a label failed ({event.failure}): {event.message}"
     if isinstance(event, TaskLost):

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alflow.campaign.export import info_of
-from alflow.domain.ase import write_extxyz
+from alflow.campaign.export import told_of
 from alflow.errors import ConfigError, did_you_mean
+from alflow.formats.extxyz import frame_text
 from alflow.store import Selection, Store
 from alflow.store.asking.columns import COLUMNS, DEFAULT_COLUMNS, Described, Kind, described
 
@@ -26,7 +26,6 @@ __all__ = ["FORMATS", "list_columns", "query"]
 TABLE_ROWS: Final = 20
 """Rows of a table, unless another limit is given."""
 
-_XYZ_PAGE: Final = 500
 _WIDE: Final = 200
 
 
@@ -114,9 +113,8 @@ def _as_json(selection: Selection, columns: Sequence[Described]) -> None:
 
 def _as_xyz(selection: Selection, columns: Sequence[Described]) -> None:
     names = {campaign.id: campaign.name for campaign in selection.store.campaigns()}
-    rows = ((label, info_of(frame, job, label, names[frame.campaign_id])) for frame, job, label in selection.labelled())
-    while page := list(islice(rows, _XYZ_PAGE)):
-        write_extxyz("-", page)
+    for frame, job, label in selection.labelled():
+        sys.stdout.write(frame_text(label, told_of(names[frame.campaign_id], job, frame)))
 
 
 FORMATS: Final[Mapping[str, Callable[[Selection, Sequence[Described]], None]]] = {

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from alflow.campaign.site import folder_of, structure_from_json
 from alflow.domain import Evaluation, Structure
-from alflow.domain.ase import read_evaluations
 from alflow.errors import ConfigError
+from alflow.formats import open_source
 from alflow.reports.document import compose, is_report, write_document, write_figures
 from alflow.reports.findings import Asked, find_out
 from alflow.reports.rows import read_rows
@@ -82,7 +82,7 @@ def report(
 def _test_labels(test: Path | None) -> tuple[tuple[Structure, Evaluation], ...]:
     if test is None:
         return ()
-    labels = tuple(read_evaluations(test))
+    labels = tuple((entry.structure, entry.evaluation) for entry in open_source(test))
     if not labels:
         raise ConfigError(f"--test {test}: the file holds no frame; expected structures with energies and forces.")
     return labels

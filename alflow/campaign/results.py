@@ -109,6 +109,10 @@ class Results:
             return Interpretation(QueueRescored(task.name, state.running[task.name].generation, value))
         return Interpretation(TaskBroken(task.name, f"it returned a {type(value).__name__}"))
 
+    def remember(self, frame_id: str, structure: Structure) -> None:
+        """A frame that has its label makes others repetitions."""
+        self._fingerprints.add(frame_id, fingerprint(structure))
+
     def forget(self, frame_id: str) -> None:
         """A frame that will not be labelled makes no other frame a repetition."""
         self._fingerprints.discard(frame_id)

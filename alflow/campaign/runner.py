@@ -25,6 +25,8 @@ from alflow.campaign.commands import (
     StartLabel,
     StartScoring,
     StartTraining,
+    TakeCommittee,
+    TakeLabels,
 )
 from alflow.campaign.config import comparable
 from alflow.campaign.decide import decide
@@ -38,6 +40,7 @@ from alflow.campaign.events import (
     WorkersChanged,
 )
 from alflow.campaign.executors import Completion, Executor
+from alflow.campaign.given import given_committee, given_labels, restore_committee
 from alflow.campaign.ledger import Ledger, Step
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders
@@ -124,6 +127,7 @@ class Runner:
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))
         else:
             self._import_spool()
+            restore_committee(self._store, self._site)
             problem = self._orders.weights_problem()
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
@@ -249,6 +253,10 @@ class Runner:
     def _act(self, command: Command, labelled: AbstractSet[str]) -> None:
         if isinstance(command, ProposeSeeds):
             self._local.append(self._results.seeds(self._propose(command.count)))
+        elif isinstance(command, TakeLabels):
+            self._local.append(given_labels(self._store, self._site, self._results.remember))
+        elif isinstance(command, TakeCommittee):
+            self._local.append(given_committee(self._site))
         elif isinstance(command, StartLabel):
             level_id = self._site.reference.level.id
             known = self._store.find_label(command.structure_id, level_id) if command.structure_id in labelled else None
@@ -282,11 +290,11 @@ class Runner:
         self._executor.submit(task)
 
     def _propose(self, count: int) -> list[Structure]:
-        """Rattled frames around every starting structure, and those structures themselves."""
-        config = self._site.config
-        homes = self._site.structures[:count]
-        frames = list(homes)
-        share, extra = divmod(count - len(homes), len(homes))
+        """Rattled frames around every starting structure, and those structures themselves unless they were given."""
+        config, homes = self._site.config, self._site.structures
+        known = {job.structure_id for job in self._store.jobs(self._site.campaign_id, state="done")}
+        frames = [home for home in homes if home.id not in known]
+        share, extra = divmod(max(0, count - len(frames)), len(homes))
         for number, home in enumerate(homes):
             wanted = share + (number < extra)
             if wanted:

@@ -11,7 +11,10 @@ from alflow.campaign.config import CampaignConfig
 from alflow.campaign.pools import KINDS, SHARED, Kind, rooms, slots_for
 from alflow.selection import Request, flag_threshold
 
-__all__ = ["Phase", "Running", "State", "WalkerState", "replace"]
+__all__ = ["FIRST_HORIZON", "Phase", "Running", "State", "WalkerState", "replace"]
+
+FIRST_HORIZON = 40
+"""Steps of the first segment under a new committee; doubled while no guard fires."""
 
 Noun = TypeVar("Noun")
 Phase = Literal["new", "running", "closing", "stopping", "finished", "stopped", "failed"]
@@ -114,7 +117,11 @@ class State:
         in_flight: Their numbers by kind, those of labels also by purpose; what is not there is 0.
         walkers: Every walker, in the order of their numbers from 0.
         ready: Numbers of those that are ready to move.
-        seeded: Whether starting frames have been made.
+        seeded: Whether all is there that the campaign begins with.
+        labels_given: Whether labels of the database were taken over.
+        complete: Whether every element of the starting structures occurs among them.
+        n_given: Labels that were taken over; no part of the budget.
+        n_given_audit: Those of them that are only measured on.
         n_done: Labels committed. Their order is the order of their events.
         n_train: Labels committed that are not audit labels.
         n_audit: Audit labels committed.
@@ -152,6 +159,10 @@ class State:
     walkers: tuple[WalkerState, ...] = ()
     ready: frozenset[int] = frozenset()
     seeded: bool = False
+    labels_given: bool = False
+    complete: bool = False
+    n_given: int = 0
+    n_given_audit: int = 0
     n_done: int = 0
     n_train: int = 0
     n_audit: int = 0
@@ -180,6 +191,11 @@ class State:
         """Disagreement that pauses a walker, eV/Å."""
         given = self.config.threshold_ev_ang
         return given if given is not None else flag_threshold(self.config.target_force_error_ev_ang)
+
+    @property
+    def n_spent(self) -> int:
+        """Labels committed of the campaign's own budget."""
+        return self.n_done - self.n_given
 
     @property
     def ended(self) -> bool:

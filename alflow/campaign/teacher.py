@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from alflow.domain import Failure, FailureKind, Level, Outcome, Reference, Structure
 from alflow.domain.identity import digest_of_bytes
+from alflow.domain.learning_config import ModelConfig
 from alflow.errors import CheckpointError, ConfigError, InputError
 from alflow.reference import CommitteeConfig, ReferenceConfig
 from alflow.reference import check_reference as check_engine
 from alflow.reference import make_reference as make_engine
 
-__all__ = ["CommitteeReference", "beside", "check_reference", "make_reference"]
+__all__ = ["CommitteeReference", "beside", "check_committee", "check_reference", "make_reference"]
 
 PROCEDURE: Final = 1
 """Version of how a label is computed; part of the level, raised whenever a change alters the numbers."""
@@ -128,6 +129,36 @@ def check_reference(config: ReferenceConfig, structures: Iterable[Structure]) ->
         _teacher(config).check(structures)
     else:
         check_engine(config, structures)
+
+
+def check_committee(weights: str, model: ModelConfig, structures: Iterable[Structure]) -> None:
+    """Refuse a committee that cannot be generation 1 of a campaign.
+
+    Args:
+        weights: Its file.
+        model: Form of the committees to come.
+        structures: The campaign's first structures.
+
+    Raises:
+        ConfigError: Its file cannot be used, it lacks an element, or it has another form.
+    """
+    try:
+        committee = import_module("alflow.potentials").load_committee(weights)
+    except CheckpointError as error:
+        raise ConfigError(f"initial.committee: {error}") from error
+    missing = sorted({symbol for structure in structures for symbol in structure.symbols} - set(committee.symbols))
+    if missing:
+        raise ConfigError(
+            f"initial.committee: this committee was trained on {', '.join(committee.symbols)} and knows nothing of"
+            f" {', '.join(missing)}."
+        )
+    its, wanted = committee.model.model_dump(mode="json"), model.model_dump(mode="json")
+    differ = [f"{key} is {its[key]} there and {wanted[key]} here" for key in its if its[key] != wanted[key]]
+    if differ:
+        raise ConfigError(
+            f"initial.committee has another form than model: says ({'; '.join(differ)}); later committees go on from "
+            "its weights, so make model: agree."
+        )
 
 
 def beside(file: Path, reference: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alflow.campaign.config import CampaignConfig
+from alflow.campaign.initial_config import InitialConfig
 from alflow.campaign.preflight import read_starting_structures
 from alflow.errors import ConfigError
 from alflow.reference import MorseMoleculeConfig
@@ -13,7 +14,8 @@ __all__ = ["as_dry_run"]
 def as_dry_run(config: CampaignConfig) -> CampaignConfig:
     """Replace the reference by bonds, angles and soft repulsion read off the first starting structure.
 
-    The campaign gets a name of its own, ``NAME-toy``, so that no toy label ever meets a real one in a data set.
+    The campaign gets a name of its own, ``NAME-toy``, so that no toy label ever meets a real one in a data set; what
+    ``initial:`` names is of the real one, and left out.
 
     Raises:
         ConfigError: The starting structures are not all the same molecule, or are periodic.
@@ -29,4 +31,5 @@ def as_dry_run(config: CampaignConfig) -> CampaignConfig:
         positions_ang=tuple((float(x), float(y), float(z)) for x, y, z in first.positions),
         **limits,
     )
-    return config.model_copy(update={"reference": reference, "name": f"{config.name}-toy"})
+    changed = {"reference": reference, "name": f"{config.name}-toy", "initial": InitialConfig()}
+    return config.model_copy(update=changed)

@@ -1,14 +1,14 @@
-"""The one door to ASE: its Atoms, its calculators, its files.
+"""The door to ASE: its Atoms, its calculators, the structures in its files. Its database is behind ``formats.asedb``.
 
 Units agree (eV, Å, e; stress positive under tension); velocities and times do not, and never pass through here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -22,11 +22,10 @@ from ase.calculators.calculator import (
     ReadError,
     all_changes,
 )
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.io import read
 from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
-from alflow.domain.label import Evaluation, Failure, FailureKind, Label, Outcome
+from alflow.domain.label import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.structure import Structure
 from alflow.domain.surface import Surface
 from alflow.errors import StructureError
@@ -36,17 +35,10 @@ __all__ = [
     "as_calculator",
     "evaluate_calculator",
     "from_atoms",
-    "read_evaluations",
     "read_structures",
     "set_charge_and_spin",
     "to_atoms",
-    "write_extxyz",
 ]
-
-
-_OF_FRAME: Final = ("dipole_e_ang", "dipole_origin_ang", "polarizability_ang3")
-_OF_ATOMS: Final = ("charges_e", "hirshfeld_charges_e", "hirshfeld_dipoles_e_ang", "iao_charges_e", "chelpg_charges_e")
-"""What labels may hold besides energy, forces and stress, and where extended XYZ has a place for it."""
 
 
 def from_atoms(atoms: Atoms) -> Structure:
@@ -107,64 +99,6 @@ def read_structures(path: str | Path) -> list[Structure]:
         except StructureError as error:
             raise StructureError(f"{path}, frame {number}: {error}") from error
     return structures
-
-
-def read_evaluations(path: str | Path) -> list[tuple[Structure, Evaluation]]:
-    """Read structures with their energies and forces from a file, such as extended XYZ.
-
-    Args:
-        path: The file; energies in eV, forces in eV/Å, stress, if any, in eV/Å³.
-
-    Raises:
-        StructureError: The file cannot be read, a frame is no possible structure, or it has no energy or no forces.
-    """
-    structures = read_structures(path)
-    frames = read(path, index=":")
-    found = []
-    for number, (structure, atoms) in enumerate(zip(structures, frames, strict=True)):
-        try:
-            energy, forces = atoms.get_potential_energy(), atoms.get_forces(apply_constraint=False)
-        except (RuntimeError, PropertyNotImplementedError):
-            raise StructureError(
-                f"{path}, frame {number}: no energy or no forces; expected extended XYZ with energy= (eV) in the "
-                "comment line and a column forces (eV/Å)."
-            ) from None
-        stress = None
-        if bool(atoms.pbc.all()) and "stress" in getattr(atoms.calc, "results", {}):
-            stress = voigt_6_to_full_3x3_stress(atoms.get_stress(apply_constraint=False))
-        try:
-            found.append((structure, Evaluation(float(energy), forces, stress)))
-        except ValueError as error:
-            raise StructureError(f"{path}, frame {number}: {error}") from error
-    return found
-
-
-def write_extxyz(path: str | Path, rows: Iterable[tuple[Label, Mapping[str, Any]]]) -> None:
-    """Write labels as extended XYZ: energy (eV), forces (eV/Å), stress (eV/Å³) and further properties of each frame.
-
-    Charges and atomic dipoles that a label has become columns, its dipole moment and polarizability entries of the
-    comment line, all under the names they have in the label, which end in the unit.
-
-    Args:
-        path: File to write; replaced if it exists. ``-`` is standard output.
-        rows: Each label with what else belongs into its comment line (numbers, strings, booleans).
-    """
-    frames = []
-    for label, info in rows:
-        atoms = to_atoms(label.structure)
-        atoms.info.update(info)
-        evaluation = label.evaluation
-        results: dict[str, Any] = {"energy": evaluation.energy, "forces": np.array(evaluation.forces)}
-        if evaluation.stress is not None:
-            results["stress"] = full_3x3_to_voigt_6_stress(evaluation.stress)
-        atoms.calc = SinglePointCalculator(atoms, **results)
-        known = evaluation.diagnostics
-        atoms.info.update({key: np.array(known[key]) for key in _OF_FRAME if key in known})
-        for key in _OF_ATOMS:
-            if key in known:
-                atoms.set_array(key, np.array(known[key], dtype=np.float64))
-        frames.append(atoms)
-    write(path, frames, format="extxyz")
 
 
 class SurfaceCalculator(Calculator):

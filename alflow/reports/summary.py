@@ -150,7 +150,7 @@ def _sessions(events: Sequence[EventRecord]) -> list[list[EventRecord]]:
     """The journal, cut where a new orchestrator began."""
     sessions: list[list[EventRecord]] = []
     for event in events:
-        if event.kind in ("campaign_started", "campaign_resumed", "labelling_started"):
+        if event.kind in ("campaign_started", "campaign_resumed", "labelling_started", "import_started"):
             sessions.append([])
         sessions[-1].append(event)
     return sessions

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast, get_args
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, cast, get_args
 
 from sqlalchemy import Select, Text, func, select, type_coerce
 
@@ -33,6 +33,8 @@ from alflow.store.tables import (
 )
 
 __all__ = ["CampaignReading"]
+
+_IDS_PER_QUERY: Final = 500
 
 
 class CampaignReading(Reading):
@@ -124,6 +126,15 @@ class CampaignReading(Reading):
         newest = self._all(select(FrameRow.id).order_by(FrameRow.event_seq.desc(), FrameRow.id).limit(5))
         listed = ", ".join(row.id for row in newest) or "none"
         raise StoreError(f"No frame or structure begins with '{prefix}'. The newest frames here: {listed}.")
+
+    def frames_by_id(self, ids: Iterable[str]) -> dict[str, FrameRecord]:
+        """Read many frames by their whole ids; those that are not in the store are left out."""
+        wanted = sorted(set(ids))
+        found: dict[str, FrameRecord] = {}
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            some = FrameRow.id.in_(wanted[start : start + _IDS_PER_QUERY])
+            found |= {row.id: frame_of(row) for row in self._all(every(FrameRow).where(some))}
+        return found
 
     def frames(
         self,

@@ -203,11 +203,11 @@ class Transaction:
         Returns:
             True if it is new; False if that structure has its label at that level already, which stays as it is.
         """
+        self.add_structure(label.structure)
         return self.add_labels([(label, execution_key)]) == 1
 
     def add_labels(self, labels: Sequence[tuple[Label, str | None]]) -> int:
-        """Store labels, each with its execution, as :meth:`add_label` does; returns how many are new."""
-        self._add(StructureRow, *(structure_values(label.structure) for label, _ in labels))
+        """Store labels of structures that are stored, each with its execution; returns how many are new."""
         for level in {label.level.id: label.level for label, _ in labels}.values():
             if level.id not in self._known_levels:
                 self.add_level(level)

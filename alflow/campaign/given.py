@@ -1,0 +1,132 @@
+"""A campaign that begins with what is there: labels of its database, a committee of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alflow.campaign.config import CampaignConfig
+from alflow.campaign.events import CommitteeGiven, GivenLabel, LabelsGiven
+from alflow.campaign.orders import named_dataset
+from alflow.campaign.results import Interpretation
+from alflow.campaign.site import Site, frame_name
+from alflow.campaign.teacher import check_committee
+from alflow.domain import Level, Structure
+from alflow.domain.identity import digest_of_bytes
+from alflow.errors import ConfigError
+from alflow.reference.spool import write_durably
+from alflow.store import CommitteeRecord, FrameRecord, Store, Transaction
+from alflow.store.location import shown
+
+__all__ = ["check_labels", "given_committee", "given_labels", "restore_committee"]
+
+FOUND_HERE = "its label was in the database before the campaign"
+
+
+def check_labels(store: Store, config: CampaignConfig, structures: Sequence[Structure], level: Level) -> None:
+    """Refuse to begin with labels where there are none.
+
+    Raises:
+        ConfigError: No label of the database can be used.
+    """
+    if next(_usable(store, config, structures, level.id), None) is not None:
+        return
+    elements = ", ".join(sorted({symbol for structure in structures for symbol in structure.symbols}))
+    raise ConfigError(
+        f"initial.labels: {shown(config.database)} holds no label at this campaign's level of theory ({level.engine}, "
+        f"{level.id[:12]}…) of {elements} with charge {config.charge} and multiplicity {config.multiplicity}; import "
+        "some with 'alflow import' and the same reference as --level, or leave initial.labels out."
+    )
+
+
+def _usable(
+    store: Store, config: CampaignConfig, structures: Sequence[Structure], level_id: str
+) -> Iterator[Structure]:
+    """Structures with a label that the campaign can learn from, by id: one surface, and no element it does not have."""
+    elements = {number for structure in structures for number in structure.numbers.tolist()}
+    for label in store.labels(level_id=level_id):
+        structure = label.structure
+        same = (structure.charge, structure.multiplicity) == (config.charge, config.multiplicity)
+        if same and len(structure) > 1 and set(structure.numbers.tolist()) <= elements:
+            yield structure
+
+
+def given_labels(store: Store, site: Site, remember: Callable[[str, Structure], None]) -> Interpretation:
+    """The labels of the database, as the first data of a campaign.
+
+    The first of them, as many as there would be starting frames, are always learnt from; of the others one in ten
+    judges new committees, as with labels of the campaign's own.
+
+    Args:
+        store: The database.
+        site: The campaign.
+        remember: Told of every frame, so that no frame to come repeats it.
+    """
+    config = site.config
+    structures = list(_usable(store, config, site.structures, site.reference.level.id))
+    audit = _drawn(len(structures), config)
+    given: list[GivenLabel] = []
+    frames: list[tuple[FrameRecord, Structure]] = []
+    always = config.initial_labels
+    for number, structure in enumerate(structures):
+        name = frame_name(site.campaign_id, "given", -1, number, structure.id)
+        purpose: Any = "audit" if number in audit else "seed" if always > 0 else "flagged"
+        always -= purpose == "seed"
+        given.append(GivenLabel(name, structure.id, purpose))
+        decision: Any = "audit" if purpose == "audit" else "seed"
+        record = FrameRecord(name, site.campaign_id, structure.id, "given", decision, step=number, reason=FOUND_HERE)
+        frames.append((record, structure))
+        remember(name, structure)
+    known = {number for structure in structures for number in structure.numbers.tolist()}
+    wanted = {number for structure in site.structures for number in structure.numbers.tolist()}
+    return Interpretation(LabelsGiven(tuple(given), wanted <= known), frames=tuple(frames))
+
+
+def _drawn(n_labels: int, config: CampaignConfig) -> set[int]:
+    """Numbers of the labels that are only measured on; never so many that too few are left for a first committee."""
+    wanted = min(round(config.audit_fraction * n_labels), max(0, n_labels - config.initial_labels))
+    return set(np.random.default_rng(config.seed).permutation(n_labels)[:wanted].tolist())
+
+
+def given_committee(site: Site) -> Interpretation:
+    """The committee of a file, as generation 1. Its file is copied among the campaign's own, under its hash.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
+    path = site.config.initial.committee
+    assert path is not None
+    check_committee(path, site.config.model, site.structures)
+    data = Path(path).read_bytes()
+    sha256 = digest_of_bytes(data)
+    write_durably(site.weights / f"{sha256}.safetensors", data)
+    nothing = named_dataset([])  # what it learnt from is not known here
+
+    def effects(tx: Transaction) -> None:
+        tx.add_dataset(nothing, [])
+        record = CommitteeRecord(
+            campaign_id=site.campaign_id,
+            generation=1,
+            sha256=sha256,
+            path=f"weights/{sha256}.safetensors",
+            dataset_digest=nothing,
+            metrics={"given": True},
+        )
+        tx.add_committee(record)
+
+    return Interpretation(CommitteeGiven(sha256), effects)
+
+
+def restore_committee(store: Store, site: Site) -> None:
+    """Copy a given committee's file once more, if it is the active one, its copy is damaged, and the file is there."""
+    active, path = store.active_committee(site.campaign_id), site.config.initial.committee
+    if active is None or path is None or not active.metrics.get("given"):
+        return
+    copy = site.weights / f"{active.sha256}.safetensors"
+    if copy.is_file() and digest_of_bytes(copy.read_bytes()) == active.sha256:
+        return
+    if Path(path).is_file() and digest_of_bytes(data := Path(path).read_bytes()) == active.sha256:
+        write_durably(copy, data)
