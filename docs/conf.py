@@ -62,7 +62,7 @@ nitpick_ignore_regex = [
     ("py:class", r"Device|Method|Property|Route|Selection|Spin|SpinPolicy"),  # words, told beside each
     (
         "py:class",
-        r"Address|Atoms|Connection|DescriptorRange|Descriptors|Dropped|Engine|Extrapolation|NetworkWeights|Queue|State|_\w+",
+        r"Address|Atoms|CampaignReading|Connection|Described|DescriptorRange|Descriptors|Dropped|Engine|Extrapolation|NetworkWeights|Queue|State|_\w+",
     ),  # not public
 ]
 
