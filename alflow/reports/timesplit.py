@@ -94,7 +94,7 @@ class TimeLedger:
         taken = dict(self._taken)
         for row in running:
             taken[TAKEN_BY[row.kind]] = taken.get(TAKEN_BY[row.kind], 0.0) + self._lasted(row)
-        shares = {}
+        shares: dict[str, float] = {}
         for names, kinds in _rivals(self._offered):
             offered = sum(self._offered[name] for name in names)
             used = sum(taken.get(kind, 0.0) for kind in kinds)

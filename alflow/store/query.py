@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import Final, get_args
 
 from sqlalchemy import func, select
 
@@ -33,6 +33,8 @@ from alflow.store.tables import (
 )
 
 __all__ = ["CampaignReading"]
+
+_IDS_PER_QUERY: Final = 500
 
 
 class CampaignReading(Reading):
@@ -189,10 +191,14 @@ class CampaignReading(Reading):
         newer = every(ExecutionRow).where(ExecutionRow.campaign_id == campaign_id, ExecutionRow.id > after)
         return [(row.id, execution_of(row)) for row in self._all(newer.order_by(ExecutionRow.id).limit(most))]
 
-    def executions_numbered(self, numbers: Sequence[int]) -> list[tuple[int, ExecutionRecord]]:
-        """Read some attempts by their numbers, oldest first."""
-        some = every(ExecutionRow).where(ExecutionRow.id.in_(list(numbers)))
-        return [(row.id, execution_of(row)) for row in self._all(some.order_by(ExecutionRow.id))]
+    def executions_ended(self, numbers: Sequence[int]) -> list[tuple[int, ExecutionRecord]]:
+        """Those of some attempts, given by their numbers, that have ended; oldest first, each with its number."""
+        found: list[tuple[int, ExecutionRecord]] = []
+        for start in range(0, len(numbers), _IDS_PER_QUERY):
+            some = ExecutionRow.id.in_(numbers[start : start + _IDS_PER_QUERY])
+            ended = every(ExecutionRow).where(some, ExecutionRow.ended_at.is_not(None)).order_by(ExecutionRow.id)
+            found.extend((row.id, execution_of(row)) for row in self._all(ended))
+        return found
 
     def jobs_of(self, frame_ids: Sequence[str]) -> list[JobRecord]:
         """Labels that were asked for some frames, in no order."""
