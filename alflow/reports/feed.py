@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from alflow.reports.answers import answer
 from alflow.reports.snapshot import Live, SnapshotReader
 from alflow.reports.tally import without_secrets
-from alflow.store import Holder, Store
+from alflow.store import Store
 
 __all__ = ["Feed", "Place"]
 
@@ -127,22 +127,22 @@ class Feed:
         spent = time.thread_time() - began
         if not caught_up and not self._closing:
             return min(max(0.1, spent), EVERY_S)  # a long journal is read in pieces, half of the time at most
-        questions = self._put_up(self._reader, {})
+        questions = self._put_up(store, self._reader, {})
         if questions:
             found = {asked: answer(store, self._reader.campaign, asked) for asked in questions}
-            self._put_up(self._reader, {asked: json.dumps(told).encode() for asked, told in found.items()})
+            self._put_up(store, self._reader, {asked: json.dumps(told).encode() for asked, told in found.items()})
         spent = time.thread_time() - began
         self.looks, self.cpu_s = self.looks + 1, self.cpu_s + spent
         return min(max(EVERY_S, REST * spent), LONGEST_REST_S)
 
-    def _put_up(self, reader: SnapshotReader, answers: Mapping[str, bytes]) -> Sequence[str]:
+    def _put_up(self, store: Store, reader: SnapshotReader, answers: Mapping[str, bytes]) -> Sequence[str]:
         snapshot = json.dumps(reader.snapshot(self._live() if self._live is not None else None)).encode()
         self.size = len(snapshot)
         campaign = reader.campaign
-        stale = None if self._live is not None else self._stale_since(reader)
+        stale = None if self._live is not None else self._stale_since(store, reader)
         return self._place.post(campaign.uuid, campaign.name, snapshot, not reader.under_way, stale, answers)
 
-    def _stale_since(self, reader: SnapshotReader) -> float | None:
+    def _stale_since(self, store: Store, reader: SnapshotReader) -> float | None:
         """Since when nobody has driven a campaign that is said to be driven: its last event."""
         campaign = reader.campaign
         if campaign.holder is None:
@@ -150,8 +150,8 @@ class Feed:
             return None
         if self._seen_beat is None or self._seen_beat[0] != campaign.beat:
             first = self._seen_beat is None
-            dead = first and Holder.from_text(campaign.holder).is_alive(Holder.current()) is False
-            self._seen_beat = (campaign.beat, time.monotonic() - (STANDS_STILL_S if dead else 0.0))
+            dead = first and store.holder_is_alive(campaign.id) is False
+            self._seen_beat = (campaign.beat, time.monotonic() - (2 * STANDS_STILL_S if dead else 0.0))
         return round(reader.last_event_s, 1) if time.monotonic() - self._seen_beat[1] >= STANDS_STILL_S else None
 
     def _tell(self, error: Exception) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from alflow.reports.tally import Tally, WalkerLine, without_secrets
 from alflow.reports.timesplit import TAKEN_BY, TimeLedger, takes
 from alflow.selection.threshold import flag_threshold
-from alflow.store import ExecutionRecord, Holder, Store
+from alflow.store import ExecutionRecord, Store
 from alflow.units import FS_PER_PS
 
 __all__ = ["Live", "SnapshotReader"]
@@ -147,7 +147,7 @@ class SnapshotReader:
             "state": row.state,
             "phase": live.phase if live is not None and row.state == "running" else stopping,
             "reason": without_secrets(row.reason or (live.reason if live is not None else "")),
-            "holder": str(Holder.from_text(row.holder)) if row.holder else None,
+            "holder": row.holder,
             "created_unix_s": round(row.created_at.timestamp(), 1),
             "begun_unix_s": round(self._tally.begun_s, 1),
             "last_event_unix_s": round(self._tally.last_s, 1),

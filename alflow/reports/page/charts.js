@@ -49,15 +49,16 @@ function frame(place, x, y) {
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   const X = (v) => box.left + ((v - x.low) / (x.high - x.low || 1)) * (box.right - box.left);
   const Y = (v) => box.bottom - ((v - y.low) / (y.high - y.low || 1)) * (box.bottom - box.top);
-  const side = ticks(y.low, y.high, 4);
+  const side = ticks(y.low, y.high, 5.5);
   for (const value of side.made) {
     svg("line", { class: "grid", x1: box.left, x2: box.right, y1: Y(value), y2: Y(value) }, root);
     svg("text", { x: box.left - 6, y: Y(value) + 3.5, "text-anchor": "end" }, root).textContent = value.toFixed(side.digits);
   }
   const below = x.time ? timeTicks(x.low, x.high) : { made: x.ticks, text: String };
   for (const value of below.made) {
-    const text = svg("text", { x: X(value), y: box.bottom + 14, "text-anchor": "middle" }, root);
-    text.textContent = below.text(value);
+    const words = below.text(value), edge = box.right - 3 * words.length;
+    const text = svg("text", { x: Math.min(X(value), edge), y: box.bottom + 14, "text-anchor": "middle" }, root);
+    text.textContent = words;
   }
   svg("text", { x: box.right, y: height - 4, "text-anchor": "end" }, root).textContent = x.label;
   place.replaceChildren(root);
@@ -80,12 +81,13 @@ function line(to, points, colour, width = 1.6) {
 
 /* Show what is nearest to the pointer: marks are [x, text]. */
 function hover(to, marks) {
-  const rule = svg("line", { class: "grid", y1: to.box.top, y2: to.box.bottom, x1: -9, x2: -9 }, to.root);
+  const rule = svg("line", { class: "grid", y1: to.box.top, y2: to.box.bottom, visibility: "hidden" }, to.root);
   to.root.onmousemove = (event) => {
     const at = event.clientX - to.root.getBoundingClientRect().left;
     let best = null;
     for (const mark of marks) if (!best || Math.abs(to.X(mark[0]) - at) < Math.abs(to.X(best[0]) - at)) best = mark;
     if (!best) return;
+    rule.setAttribute("visibility", "visible");
     rule.setAttribute("x1", to.X(best[0]));
     rule.setAttribute("x2", to.X(best[0]));
     tip.textContent = best[1];
@@ -95,8 +97,7 @@ function hover(to, marks) {
   };
   to.root.onmouseleave = () => {
     tip.hidden = true;
-    rule.setAttribute("x1", -9);
-    rule.setAttribute("x2", -9);
+    rule.setAttribute("visibility", "hidden");
   };
 }
 

@@ -71,11 +71,11 @@ const Viewer = {
     const cell = this.edges(s), all = [...s.positions_ang, ...cell.flat()], count = all.length;
     const middle = [0, 1, 2].map((n) => all.reduce((sum, p) => sum + p[n], 0) / count);
     const seen = (p) => this.turn.map((row) => row.reduce((sum, v, n) => sum + v * (p[n] - middle[n]), 0));
-    const reach = Math.max(...all.map((p) => Math.hypot(p[0] - middle[0], p[1] - middle[1], p[2] - middle[2]))) + 0.75;
+    const reach = Math.max(...all.map((p) => Math.hypot(p[0] - middle[0], p[1] - middle[1], p[2] - middle[2]))) + 0.55;
     const scale = (this.zoom * Math.min(width, height)) / 2 / reach;
     const at = s.positions_ang.map(seen), X = (p) => width / 2 + scale * p[0], Y = (p) => height / 2 - scale * p[1];
     const depth = (z) => 0.62 + 0.38 * Math.min(1, Math.max(0, (z + reach) / (2 * reach)));
-    const jobs = [];
+    const jobs = [], ball = (n) => 0.2 + 0.3 * s.radii_ang[n];
     for (const [p, q] of cell) {
       const [a, b] = [seen(p), seen(q)];
       jobs.push([(a[2] + b[2]) / 2 - 0.05, () => {
@@ -86,8 +86,8 @@ const Viewer = {
         pen.globalAlpha = 1;
       }]);
     }
-    for (const [i, j] of this.bonds(s)) this.stick(jobs, pen, at[i], at[j], s.symbols[i], s.symbols[j], X, Y, scale, depth);
-    at.forEach((p, n) => jobs.push([p[2] + 0.01, () => this.ball(pen, X(p), Y(p), scale * (0.2 + 0.3 * s.radii_ang[n]), s.symbols[n], depth(p[2]))]));
+    for (const [i, j] of this.bonds(s)) this.stick(jobs, pen, [at[i], at[j]], [s.symbols[i], s.symbols[j]], [ball(i), ball(j)], X, Y, scale, depth);
+    at.forEach((p, n) => jobs.push([p[2] + 0.01, () => this.ball(pen, X(p), Y(p), scale * ball(n), s.symbols[n], depth(p[2]))]));
     jobs.sort((a, b) => a[0] - b[0]).forEach((job) => job[1]());
     this.canvas.dataset.atoms = String(at.length);
   },
@@ -97,20 +97,21 @@ const Viewer = {
     return "rgb(" + [1, 3, 5].map((n) => Math.round(Math.min(255, parseInt(hex.slice(n, n + 2), 16) * light))).join() + ")";
   },
 
-  /* A bond in two halves, each of its atom's colour. */
-  stick(jobs, pen, a, b, one, two, X, Y, scale, depth) {
-    const middle = a.map((v, n) => (v + b[n]) / 2);
-    for (const [from, symbol] of [[a, one], [b, two]]) {
+  /* A bond in two halves, each of its atom's colour, from just inside of the ball. */
+  stick(jobs, pen, ends, symbols, radii, X, Y, scale, depth) {
+    const [a, b] = ends, middle = a.map((v, n) => (v + b[n]) / 2), length = Math.hypot(...a.map((v, n) => b[n] - v)) || 1;
+    [a, b].forEach((end, n) => {
+      const from = end.map((v, k) => v + ((middle[k] - v) * Math.min(1, 1.8 * radii[n] / length)));
       const z = (from[2] + middle[2]) / 2;
       jobs.push([z, () => {
         pen.lineCap = "round";
         for (const [share, light] of [[1, 0.62], [0.68, 0.92], [0.28, 1.16]]) {
-          pen.strokeStyle = this.colour(symbol, light * depth(z));
+          pen.strokeStyle = this.colour(symbols[n], light * depth(z));
           pen.lineWidth = Math.max(1, share * 0.2 * scale);
           pen.beginPath(); pen.moveTo(X(from), Y(from)); pen.lineTo(X(middle), Y(middle)); pen.stroke();
         }
       }]);
-    }
+    });
   },
 
   ball(pen, x, y, radius, symbol, light) {

@@ -92,9 +92,15 @@ class SchedulerBoard:
             self._session = session
         scheduler: Any = client.scheduler
         told: Sequence[str] = client.sync(
-            scheduler.alflow_post, campaign=campaign, name=name, snapshot=snapshot, ended=ended, stale_since_s=stale_since_s,
-            answers=dict(answers or {}), callback_timeout=ANSWER_WITHIN_S,
-        )  # fmt: skip
+            scheduler.alflow_post,
+            campaign=campaign,
+            name=name,
+            snapshot=snapshot,
+            ended=ended,
+            stale_since_s=stale_since_s,
+            answers=dict(answers or {}),
+            callback_timeout=ANSWER_WITHIN_S,
+        )
         return told
 
 
