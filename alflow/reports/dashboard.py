@@ -6,12 +6,14 @@ import asyncio
 import errno
 import logging
 import signal
+import socket
 import threading
 from importlib.resources import files
 from typing import Final
 
 from rich.console import Console
 from tornado import web
+from tornado.httpserver import HTTPServer
 
 from alflow.errors import ConfigError
 from alflow.reports.board import Board, routes
@@ -53,29 +55,45 @@ def serve(console: Console, database: str, name: str | None, port: int) -> None:
     """
     with Store.open(database, read_only=True) as store:
         campaign = store.campaign(name)
+    listener = _listener(port)
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     wake = threading.Event()
     board = Board(page_bytes(), wake.set)
     feed = Feed(database, campaign.name, board, wake=wake)
-    asyncio.run(_listen(console, board, feed, campaign.name, port))
+    asyncio.run(_listen(console, board, feed, campaign.name, listener))
 
 
-async def _listen(console: Console, board: Board, feed: Feed, name: str, port: int) -> None:
+async def _listen(console: Console, board: Board, feed: Feed, name: str, listener: socket.socket) -> None:
     application = web.Application([(r"/", web.RedirectHandler, {"url": "alflow"}), *routes(board)])
-    try:
-        server = application.listen(port, HOST)
-    except (OSError, OverflowError) as error:
-        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        why = "another program listens there" if in_use else str(error)
-        raise ConfigError(
-            f"--port {port}: {HOST}:{port} cannot be used ({why}); choose another with --port, or 0 for any free one."
-        ) from None
-    taken = next(iter(server._sockets.values())).getsockname()[1]
+    server = HTTPServer(application)
+    server.add_socket(listener)
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     feed.start()
-    console.print(f"'{name}' is shown at http://{HOST}:{taken}/alflow; Ctrl-C ends it.", highlight=False, markup=False)
+    address = f"http://{HOST}:{listener.getsockname()[1]}/alflow"
+    console.print(f"'{name}' is shown at {address}; Ctrl-C ends it.", highlight=False, markup=False, soft_wrap=True)
     await ended.wait()
     feed.close()
     server.stop()
+
+
+def _listener(port: int) -> socket.socket:
+    """A socket that listens on loopback.
+
+    Raises:
+        ConfigError: The port cannot be used.
+    """
+    made = socket.socket()
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setblocking(False)
+        made.bind((HOST, port))
+        made.listen()
+    except OSError as error:
+        made.close()
+        why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
+        raise ConfigError(
+            f"--port {port}: {HOST}:{port} cannot be used ({why}); choose another with --port, or 0 for any free one."
+        ) from None
+    return made

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from alflow.domain import Level
+from alflow.errors import StoreError
 from alflow.reports.tally import Tally, WalkerLine, without_secrets
 from alflow.reports.timesplit import TAKEN_BY, TimeLedger, takes
 from alflow.selection.threshold import flag_threshold
@@ -65,6 +67,7 @@ class SnapshotReader:
         self._running: dict[int, ExecutionRecord] = {}
         self._jobs: dict[str, int] = {}
         self._frame_states: dict[str, str] = {}
+        self._level: Level | None = None
 
     def refresh(self, most: int = ROWS_AT_ONCE) -> bool:
         """Read what is new, but not more than so many rows of a table.
@@ -94,6 +97,8 @@ class SnapshotReader:
             self._tally.add_failure(row)
         for event in events:
             self._tally.add(event)
+        if self._level is None and events:
+            self._level = self._find_level()
         shown = list(self._tally.frames)[-SHOWN_FRAMES:]
         self._frame_states = {job.frame_id: job.state for job in self._store.jobs_of(shown)} if shown else {}
         return len(begun) < most and len(events) < most
@@ -121,11 +126,18 @@ class SnapshotReader:
             "walkers": self._walkers(live),
             "pools": self._pools(),
             "drained": list(self._tally.drained),
-            "failures": [dict(row) for row in reversed(self._tally.failures)],
+            "failures": sorted(map(dict, self._tally.failures), key=lambda row: row["at_unix_s"], reverse=True),
             "failure_counts": dict(self._tally.failure_counts),
             "frames": self._frames(),
             "time": self._time(),
         }
+
+    def _find_level(self) -> Level | None:
+        """What really makes the labels: a reference of the user's own is not in the configuration."""
+        try:
+            return self._store.level(self.campaign.config.get("level_id", ""))
+        except StoreError:
+            return None
 
     @property
     def under_way(self) -> bool:
@@ -152,7 +164,7 @@ class SnapshotReader:
             "begun_unix_s": round(self._tally.begun_s, 1),
             "last_event_unix_s": round(self._tally.last_s, 1),
             "alflow_version": row.alflow_version,
-            "reference": _reference(settings.get("reference", {})),
+            "reference": _reference(self._level),
             "temperature_k": settings.get("temperature_k"),
             "timestep_fs": settings.get("timestep_fs"),
             "label_budget": settings.get("label_budget"),
@@ -271,17 +283,17 @@ def _interest(status: str) -> int:
     return {"reset": 2, "paused": 1}.get(status, 0)
 
 
-def _reference(settings: Mapping[str, Any]) -> str:
+def _reference(level: Level | None) -> str:
     """What makes the labels, in a few words.
 
     Examples:
-        >>> _reference({"engine": "pyscf", "functional": "pbe", "basis": "def2-svp"})
+        >>> _reference(Level("pyscf", {"functional": "pbe", "basis": "def2-svp"}))
         'pyscf pbe/def2-svp'
     """
-    method = "/".join(str(settings[key]) for key in ("functional", "basis") if settings.get(key))
-    return " ".join(
-        word for word in (str(settings.get("engine", "")), method or str(settings.get("method", ""))) if word
-    )
+    if level is None:
+        return ""
+    method = "/".join(str(level.settings[key]) for key in ("functional", "basis") if level.settings.get(key))
+    return " ".join(word for word in (level.engine, method or str(level.settings.get("method", ""))) if word)
 
 
 def _threshold(settings: Mapping[str, Any]) -> float | None:

@@ -99,7 +99,7 @@ def test_the_page_comes_to_a_scheduler_without_alflow_and_without_bokeh_and_grow
             with pytest.raises(ImportError, match="is not installed here"):
                 client.run_on_scheduler(import_module, name)
         served = client.scheduler_info(n_workers=0)["services"]["dashboard"]
-        page = f"http://127.0.0.1:{served}/alflow"
+        page = f"http://127.0.0.1:{served}/lab/alflow"
         assert fetched(page) is None
         place = SchedulerBoard(FakeWorkers(client))  # type: ignore[arg-type]
         place.post("u1", "water", b'{"made": "up"}', ended=False)
@@ -131,7 +131,15 @@ def scheduler(folder: Path, paths: Path) -> Iterator[str]:
         "--port",
         "0",
     ]
-    command += ["--dashboard-address", "127.0.0.1:0", "--no-jupyter", "--scheduler-file", str(file)]
+    command += [
+        "--dashboard-address",
+        "127.0.0.1:0",
+        "--no-jupyter",
+        "--dashboard-prefix",
+        "lab",
+        "--scheduler-file",
+        str(file),
+    ]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=os.environ | {"PYTHONPATH": str(paths)}, stdout=output, stderr=output

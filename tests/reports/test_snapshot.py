@@ -21,8 +21,9 @@ from alflow.reports.feed import Feed
 from alflow.reports.snapshot import SHOWN_WALKERS, Live, SnapshotReader
 from alflow.reports.summary import summarize
 from alflow.reports.tally import Tally
-from alflow.store import EventRecord, Holder, Store
+from alflow.store import EventRecord, ExecutionRecord, Holder, Store
 from tests.campaign.toys import toy
+from tests.postgresql import emptied
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -199,17 +200,23 @@ def test_a_feed_goes_on_after_a_failure_answers_questions_and_says_once_what_was
     assert "secret" not in caplog.text
 
 
-def test_from_outside_an_orchestrator_that_was_killed_is_noticed_at_once(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "dead.db", create=True) as store:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_from_outside_an_orchestrator_that_was_killed_is_noticed_at_once(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    database = str(tmp_path / "dead.db") if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
+    with Store.open(database, create=True) as store:
         campaign = store.create_campaign("dead", {"config": {"walkers": 1}}, seed=1)
         me = Holder.current()
         lease = store.acquire(campaign.id, Holder(me.host, 2**22 - 1, f"{me.mark.rpartition(':')[0]}:0"))
         with store.transaction(lease) as tx:
             tx.append_event("campaign_started", {"slots": 1, "pools": {"shared": 1}})
+            tx.start_executions([ExecutionRecord(campaign.id, "c1-e1-label-t1", "label", "f1")])
         (event,) = store.events(campaign.id)
     wall = Wall()
     wall.answers = {"nothing": b""}
-    feed = Feed(str(tmp_path / "dead.db"), "dead", wall).start()
+    feed = Feed(database, "dead", wall).start()
     until(lambda: wall.posts)
     feed.close()
+    assert [(pool["name"], pool["tasks"]) for pool in wall.posts[0]["pools"]] == [("shared", {"label": 1})]
     assert wall.stale[0] == pytest.approx(event.recorded_at.timestamp(), abs=0.1)

@@ -52,7 +52,7 @@ function frame(place, x, y) {
   const side = ticks(y.low, y.high, 5.5);
   for (const value of side.made) {
     svg("line", { class: "grid", x1: box.left, x2: box.right, y1: Y(value), y2: Y(value) }, root);
-    svg("text", { x: box.left - 6, y: Y(value) + 3.5, "text-anchor": "end" }, root).textContent = value.toFixed(side.digits);
+    svg("text", { x: box.left - 6, y: Y(value) + 3.5, "text-anchor": "end" }, root).textContent = value >= 10000 ? `${value / 1000} k` : value.toFixed(side.digits);
   }
   const below = x.time ? timeTicks(x.low, x.high) : { made: x.ticks, text: String };
   for (const value of below.made) {
