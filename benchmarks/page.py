@@ -61,7 +61,7 @@ class Visitor(threading.Thread):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=int, default=2000)
+    parser.add_argument("--labels", type=int, default=300)
     parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--walkers", type=int, nargs="+", default=[8, 1024])
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")

@@ -169,7 +169,7 @@ class SnapshotReader:
             "timestep_fs": settings.get("timestep_fs"),
             "label_budget": settings.get("label_budget"),
             "target_force_error_ev_ang": settings.get("target_force_error_ev_ang"),
-            "threshold_ev_ang": _threshold(settings),
+            "threshold_ev_ang": _digits(_threshold(settings), 6),
         }
 
     def _labels(self, now: float) -> dict[str, Any]:

@@ -20,7 +20,9 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"--port {port}: .* cannot be used .another program listens there\); choose another"):
+        with pytest.raises(
+            ConfigError, match=rf"--port {port}: .* cannot be used .another program listens there\); choose another"
+        ):
             serve(Console(), str(tmp_path / "one.db"), None, port)
 
 

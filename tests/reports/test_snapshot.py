@@ -149,6 +149,27 @@ def test_a_structure_too_large_to_be_drawn_is_not_sent() -> None:
     assert drawable(Structure.of(["Ar"] * len(positions), positions)) is None
 
 
+def test_labels_of_a_file_have_a_page_too(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "labels.db", create=True) as store:
+        campaign = store.create_campaign("labels", {"labelling": {"method": "rhf"}, "level_id": "0" * 64}, seed=0)
+        lease = store.acquire(campaign.id, Holder.current())
+        with store.transaction(lease) as tx:
+            tx.append_event("labelling_started", {"slots": 2, "structures": 5})
+            tx.append_event("label_done", {"frame_id": "f1"})
+        reader = SnapshotReader(store)
+        assert reader.refresh()
+        told = reader.snapshot()
+    assert (told["campaign"]["kind"], told["walkers"]["count"], told["campaign"]["reference"]) == ("labelling", 0, "")
+    assert (told["pools"][0]["slots"], [count for _, count in told["labels"]["counts"]]) == (2, [1])
+    assert told["campaign"]["threshold_ev_ang"] is None
+
+
+def test_the_threshold_is_the_loops(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "new.db", create=True) as store:
+        store.create_campaign("new", {"config": {"walkers": 1, "target_force_error_ev_ang": 0.003}}, seed=0)
+        assert SnapshotReader(store).snapshot()["campaign"]["threshold_ev_ang"] == 0.018
+
+
 class Wall:
     """A place where snapshots are collected; it raises as often as it is told to."""
 

@@ -69,7 +69,7 @@ function frame(place, x, y) {
 function level(to, value, words, colour) {
   const y = to.Y(value);
   svg("line", { x1: to.box.left, x2: to.box.right, y1: y, y2: y, stroke: colour, "stroke-width": 1.5, "stroke-dasharray": "5 4" }, to.root);
-  const text = svg("text", { x: to.box.right, y: y < to.box.top + 14 ? y + 12 : y - 4, "text-anchor": "end" }, to.root);
+  const text = svg("text", { class: "named", x: to.box.right, y: y < to.box.top + 14 ? y + 12 : y - 4, "text-anchor": "end" }, to.root);
   text.textContent = words;
   text.style.fill = colour;
 }
