@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Final
 
 from rich.console import Console
+from rich.logging import RichHandler
 from tornado import web
 from tornado.httpserver import HTTPServer
 
@@ -57,6 +58,8 @@ def serve(console: Console, database: str, name: str | None, port: int) -> None:
         campaign = store.campaign(name)
     listener = _listener(port)
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    logging.getLogger("alflow").addHandler(RichHandler(console=console, show_path=False, show_level=False))
+    logging.getLogger("alflow").setLevel(logging.INFO)
     wake = threading.Event()
     board = Board(page_bytes(), wake.set)
     feed = Feed(database, campaign.name, board, wake=wake)
