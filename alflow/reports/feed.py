@@ -126,7 +126,8 @@ class Feed:
         caught_up = self._reader.refresh()
         spent = time.thread_time() - began
         if not caught_up and not self._closing:
-            return min(max(0.1, spent), EVERY_S)  # a long journal is read in pieces, half of the time at most
+            # A long journal is read in pieces; a loop beside us must get its share of this process meanwhile.
+            return 0.0 if self._live is None else min(max(0.1, 4 * spent), EVERY_S)
         questions = self._put_up(store, self._reader, {})
         if questions:
             found = {asked: answer(store, self._reader.campaign, asked) for asked in questions}

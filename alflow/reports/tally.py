@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 from alflow.domain import FailureKind
@@ -78,8 +79,16 @@ class Tally:
         begun_s: Time at which the latest orchestrator began.
         stopping: Whether it was asked to stop.
         generation: The active committee.
-        training: The latest (generation, labels learnt, metrics) first to last.
-        failures: The latest failures, oldest first.
+        generations: What was measured of each, oldest first.
+        pools: Workers by the name of their pool.
+        drained: Machines that get no more labels.
+        walkers: Every walker, by number.
+        disagreement: What walkers reported in the course of time, eV/Å.
+        labels: Labels in the course of time.
+        label_times: When the latest labels came, s since 1970, oldest first.
+        failed_attempts: Attempts at labels that failed.
+        failures: The latest failures of all kinds, oldest first.
+        failure_counts: How many there were of each class.
         frames: The latest frames, oldest first, by their ids.
     """
 
@@ -88,7 +97,7 @@ class Tally:
         self.last_s = self.begun_s = 0.0
         self.stopping = False
         self.generation = 0
-        self.failed_attempts = self.n_audit = 0
+        self.failed_attempts = 0
         self.pools: Mapping[str, int] = {}
         self.drained: tuple[str, ...] = ()
         self.walkers = [WalkerLine(number) for number in range(walkers)]
@@ -122,7 +131,8 @@ class Tally:
         since = max(self.begun_s, now_s - window_s)
         if now_s - since < 10 or not self.label_times:
             return None
-        return 3600 * sum(time > since for time in self.label_times) / (now_s - since)
+        lately = takewhile(lambda time: time > since, reversed(self.label_times))
+        return 3600 * sum(1 for _ in lately) / (now_s - since)
 
     def _campaign_started(self, told: Mapping[str, Any]) -> None:
         self.begun_s, self.stopping = self.last_s, False
