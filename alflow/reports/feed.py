@@ -146,7 +146,7 @@ class Feed:
     def _stale_since(self, store: Store, reader: SnapshotReader) -> float | None:
         """Since when nobody has driven a campaign that is said to be driven: its last event."""
         campaign = reader.campaign
-        if campaign.holder is None:
+        if not reader.under_way:
             self._seen_beat = None
             return None
         if self._seen_beat is None or self._seen_beat[0] != campaign.beat:

@@ -110,6 +110,7 @@ class SnapshotReader:
             live: What the driving process adds; None when only the database is there.
         """
         now = time.time()
+        live = live if self.under_way else None
         return {
             "format": FORMAT,
             "made_unix_s": round(now, 1),
@@ -141,8 +142,8 @@ class SnapshotReader:
 
     @property
     def under_way(self) -> bool:
-        """Whether the database says that somebody drives the campaign."""
-        return self.campaign.holder is not None
+        """Whether the database says that somebody drives the campaign, and is not merely tidying up after its end."""
+        return self.campaign.holder is not None and self.campaign.state == "running"
 
     @property
     def last_event_s(self) -> float:
@@ -157,9 +158,9 @@ class SnapshotReader:
             "uuid": row.uuid,
             "kind": "labelling" if self._labelling else "campaign",
             "state": row.state,
-            "phase": live.phase if live is not None and row.state == "running" else stopping,
+            "phase": live.phase if live is not None else stopping,
             "reason": without_secrets(row.reason or (live.reason if live is not None else "")),
-            "holder": row.holder,
+            "holder": row.holder if self.under_way else None,
             "created_unix_s": round(row.created_at.timestamp(), 1),
             "begun_unix_s": round(self._tally.begun_s, 1),
             "last_event_unix_s": round(self._tally.last_s, 1),
@@ -211,7 +212,7 @@ class SnapshotReader:
             if status == "ready" and line.outcome == "reset":
                 return "reset"
             return {"exploring": "moving", "ready": "waiting"}.get(status, status)
-        if line.walker in busy and self.campaign.holder is not None:
+        if line.walker in busy and self.under_way:
             return "moving"
         return {"running": "waiting", "new": "waiting"}.get(line.outcome, line.outcome)
 
@@ -231,7 +232,7 @@ class SnapshotReader:
         }
 
     def _pools(self) -> list[dict[str, Any]]:
-        pools = self._tally.pools if self.campaign.holder is not None else {}
+        pools = self._tally.pools if self.under_way else {}
         idle = self._ledger.idle_shares(list(self._running.values()))
         seated = _seated(pools, [TAKEN_BY[row.kind] for row in self._running.values()])
         return [
@@ -250,7 +251,7 @@ class SnapshotReader:
         return [_short(frame) | {"label": self._frame_states.get(frame["frame"])} for frame in reversed(newest)]
 
     def _time(self) -> dict[str, Any]:
-        split = self._ledger.split(list(self._running.values()) if self.campaign.holder is not None else [])
+        split = self._ledger.split(list(self._running.values()) if self.under_way else [])
         return {
             "elapsed_s": round(split.elapsed_s, 1),
             "available_s": round(split.available_s, 1),
@@ -265,7 +266,7 @@ class SnapshotReader:
         return {int(word) for subject in subjects for word in subject.partition(" walkers ")[2].split()}
 
     def _works_on(self, kind: str) -> bool:
-        return self.campaign.holder is not None and any(row.kind == kind for row in self._running.values())
+        return self.under_way and any(row.kind == kind for row in self._running.values())
 
 
 def _seated(pools: Mapping[str, int], kinds: Sequence[str]) -> dict[str, Counter[str]]:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,16 @@ def test_what_the_loop_knows_comes_before_what_the_database_suggests(ended: tupl
         reader = SnapshotReader(store)
         reader.refresh()
         statuses = ["exploring", "ready", "paused", "paused"]
-        told = reader.snapshot(Live("closing", "quiet", statuses, {2: "it waits", 0: "not told of one that moves"}))
+        live = Live("closing", "quiet", statuses, {2: "it waits", 0: "not told of one that moves"})
+        after = reader.snapshot(live)
+        reader.campaign = replace(reader.campaign, state="running", holder="here:1")
+        told = reader.snapshot(live)
     shown = told["walkers"]["shown"]
     assert [one["status"] for one in shown if one["walker"] != 1] == ["moving", "paused", "paused"]
     assert (shown[0]["reason"], shown[2]["reason"]) == ("", "it waits")
-    assert told["campaign"]["phase"] == "finished", "a loop that has ended has no phase any more"
+    assert (told["campaign"]["phase"], told["campaign"]["holder"]) == ("closing", "here:1")
+    assert after["campaign"]["phase"] == "finished", "a loop that has ended has no phase any more"
+    assert "moving" not in after["walkers"]["counts"]
 
 
 def test_every_walker_and_frame_that_is_shown_has_a_story_and_a_structure(ended: tuple[str, State]) -> None:
@@ -168,6 +174,21 @@ def test_the_threshold_is_the_loops(tmp_path: Path) -> None:
     with Store.open(tmp_path / "new.db", create=True) as store:
         store.create_campaign("new", {"config": {"walkers": 1, "target_force_error_ev_ang": 0.003}}, seed=0)
         assert SnapshotReader(store).snapshot()["campaign"]["threshold_ev_ang"] == 0.018
+
+
+def test_a_campaign_that_ends_is_not_stale_while_its_lease_is_still_held(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "ends.db", create=True) as store:
+        campaign = store.create_campaign("ends", {"config": {"walkers": 1}}, seed=1)
+        lease = store.acquire(campaign.id, Holder.current())
+        reader = SnapshotReader(store)
+        reader.refresh()
+        assert reader.under_way
+        assert reader.snapshot()["campaign"]["holder"] == str(Holder.current())
+        with store.transaction(lease) as tx:
+            tx.set_campaign_state("finished", "label budget spent")
+        reader.refresh()
+        assert not reader.under_way
+        assert reader.snapshot()["campaign"]["holder"] is None
 
 
 class Wall:
