@@ -91,6 +91,18 @@ def status(database: Database, name: Name = None) -> None:
 
 
 @app.command()
+def dashboard(
+    database: Database,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the campaign; not needed if there is only one.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0: any free port.")] = 8790,
+) -> None:
+    """Show a campaign in the browser, from its database alone, while it runs or afterwards; on loopback."""
+    _room("reports.dashboard").serve(Console(), database, name, port)
+
+
+@app.command()
 def resume(database: Database, name: Name = None) -> None:
     """Continue a campaign from its database."""
     _room("campaign.console").resume(database, name)

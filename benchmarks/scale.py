@@ -50,6 +50,7 @@ from alflow.domain.identity import digest_of_bytes
 from alflow.exploration import FlaggedFrame, SegmentOutcome, Walker, WalkerOutcome
 from alflow.exploration.outcome import Reason, WalkerStatus
 from alflow.reference import LabelResult, MorseMolecule, Synthetic
+from alflow.reports.feed import Place
 
 STRUCTURE: Final = Path(__file__).parents[1] / "workflows" / "ethanol.xyz"
 SEGMENT_S: Final = 0.1
@@ -72,6 +73,7 @@ class SimulatedExecutor:
 
     dashboard = None
     drained: tuple[str, ...] = ()
+    board: Place | None = None
 
     def __init__(self, slots: int, folder: Path) -> None:
         self.slots = slots

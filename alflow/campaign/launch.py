@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alflow.campaign.bookmark import Bookmark
+from alflow.campaign.broadcast import broadcasting
 from alflow.campaign.config import CampaignConfig, available_cores, comparable, parse_config
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
@@ -193,10 +194,11 @@ def _drive(
             part.mkdir(parents=True, exist_ok=True)
         workers = executor if executor is not None else _workers(config, folder)
         if workers.dashboard:
-            log.info("Dask dashboard: %s", workers.dashboard)
-        runner = Runner(store, lease, site, workers, observers)
-        with interruptible(runner.request_stop):
-            state = runner.run()
+            log.info("Dashboard: %s", _page_of(workers.dashboard))
+        with broadcasting(config.database, config.name, workers.board) as watchers:
+            runner = Runner(store, lease, site, workers, (*observers, *watchers))
+            with interruptible(runner.request_stop):
+                state = runner.run()
     except Unavailable as error:
         away = error
         raise CampaignPaused(_how_to_go_on(site, error)) from None
@@ -249,6 +251,16 @@ def _release(store: Store, lease: Lease, state: State | None, away: Unavailable 
         store.release(lease, "failed", state.reason)
     else:
         store.release(lease, "stopped", state.reason)
+
+
+def _page_of(dashboard: str) -> str:
+    """Address of the campaign's page beside Dask's own.
+
+    Examples:
+        >>> _page_of("http://127.0.0.1:8787/status")
+        'http://127.0.0.1:8787/alflow'
+    """
+    return f"{dashboard.rpartition('/')[0]}/alflow"
 
 
 def _workers(config: CampaignConfig, folder: Path) -> Executor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast, get_args
 
 from sqlalchemy import Select, Text, func, select, type_coerce
@@ -100,6 +100,11 @@ class CampaignReading(Reading):
             EventRow.campaign_id == campaign_id, EventRow.seq > after, EventRow.seq <= last
         )
         return (row.text for row in self._pages(cast(Select[Any], statement), [EventRow.seq]))
+
+    def next_events(self, campaign_id: int, after: int, most: int) -> list[EventRecord]:
+        """Read a part of the journal: at most so many events, with larger numbers than this, in order."""
+        statement = every(EventRow).where(EventRow.campaign_id == campaign_id, EventRow.seq > after)
+        return [event_of(row) for row in self._all(statement.order_by(EventRow.seq).limit(most))]
 
     def frame(self, prefix: str) -> FrameRecord:
         """Find a frame by the beginning of its id, or of its structure's.
@@ -206,6 +211,34 @@ class CampaignReading(Reading):
         if subject is not None:
             statement = statement.where(ExecutionRow.subject == subject)
         return [execution_of(row) for row in self._all(statement.order_by(ExecutionRow.id))]
+
+    def executions_after(self, campaign_id: int, after: int, most: int) -> list[tuple[int, ExecutionRecord]]:
+        """Read attempts that began later than some attempt: at most so many, oldest first, each with its number."""
+        newer = every(ExecutionRow).where(ExecutionRow.campaign_id == campaign_id, ExecutionRow.id > after)
+        return [(row.id, execution_of(row)) for row in self._all(newer.order_by(ExecutionRow.id).limit(most))]
+
+    def executions_ended(self, numbers: Sequence[int]) -> list[tuple[int, ExecutionRecord]]:
+        """Those of some attempts, given by their numbers, that have ended; oldest first, each with its number."""
+        found: list[tuple[int, ExecutionRecord]] = []
+        for start in range(0, len(numbers), _IDS_PER_QUERY):
+            some = ExecutionRow.id.in_(numbers[start : start + _IDS_PER_QUERY])
+            ended = every(ExecutionRow).where(some, ExecutionRow.ended_at.is_not(None)).order_by(ExecutionRow.id)
+            found.extend((row.id, execution_of(row)) for row in self._all(ended))
+        return found
+
+    def jobs_of(self, frame_ids: Sequence[str]) -> list[JobRecord]:
+        """Labels that were asked for some frames, in no order."""
+        return [job_of(row) for row in self._all(every(JobRow).where(JobRow.frame_id.in_(list(frame_ids))))]
+
+    def frames_of_walker(self, campaign_id: int, walker: int, most: int) -> list[FrameRecord]:
+        """The newest frames a walker reached, newest first, at most so many."""
+        own = every(FrameRow).where(FrameRow.campaign_id == campaign_id, FrameRow.walker == walker)
+        return [frame_of(row) for row in self._all(own.order_by(FrameRow.event_seq.desc(), FrameRow.id).limit(most))]
+
+    def walker(self, campaign_id: int, number: int) -> WalkerRecord | None:
+        """Latest checkpoint of one walker; None before its first."""
+        row = self._one(every(WalkerRow).where(WalkerRow.campaign_id == campaign_id, WalkerRow.walker == number))
+        return None if row is None else walker_of(row)
 
     def walkers(self, campaign_id: int) -> list[WalkerRecord]:
         """Latest checkpoint of each walker, by number."""

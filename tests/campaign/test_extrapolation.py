@@ -12,7 +12,8 @@ from rich.console import Console
 
 from alflow.campaign.export import export_labels
 from alflow.campaign.launch import run_campaign
-from alflow.campaign.status import show_status, show_story, told_extrapolation
+from alflow.campaign.status import show_status, show_story
+from alflow.reports.story import told_extrapolation
 
 from .toys import rows, toy
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alflow.reports.summary import drained_machines, split_time
+from alflow.reports.summary import drained_machines
+from alflow.reports.timesplit import TimeLedger, split_time
 from alflow.store import EventRecord, ExecutionRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -90,3 +92,31 @@ def test_workers_that_join_or_leave_change_what_could_have_been_used() -> None:
     assert split.available_s == pytest.approx(10 * 2 + 20 * 5)
     assert drained_machines(events) == ("node7",)
     assert drained_machines([*events, event(5, "campaign_resumed", 50)]) == (), "a new orchestrator tries again"
+
+
+def test_a_ledger_that_is_fed_bit_by_bit_counts_the_same() -> None:
+    events = [
+        event(1, "campaign_started", 0),
+        event(2, "label_done", 10),
+        event(3, "campaign_resumed", 1000, slots=1),
+        event(4, "label_done", 1010),
+    ]
+    executions = [run("a", "label", 0, 10), run("b", "explore", 3, 9), run("c", "label", 1000, 1010, wall_s=8.0)]
+    ledger = TimeLedger()
+    for rows, told in ((executions[:2], events[:2]), ([], events[2:3]), (executions[2:], events[3:])):
+        ledger.add(rows, told)
+    assert ledger.split() == split_time(executions, events)
+
+
+def test_what_still_runs_is_not_idle_and_each_pool_has_its_own_idle_time() -> None:
+    events = [
+        EventRecord(1, 1, "campaign_started", {"slots": 3, "pools": {"label": 2, "explore+train": 1}}, at(0)),
+        EventRecord(1, 2, "label_done", {}, at(10)),
+        EventRecord(1, 3, "label_done", {}, at(30)),
+    ]
+    ledger = TimeLedger()
+    ledger.add([run("a", "label", 0, 10), run("b", "train", 10, 15)], events)
+    running = [replace(run("c", "label", 10, 10), ended_at=None, status="running")]
+    split = ledger.split(running)
+    assert split.busy_s == pytest.approx({"label": 20, "train": 5, "handover": 0})
+    assert ledger.idle_shares(running) == pytest.approx({"label": 0.5, "explore+train": 0.75})

@@ -219,3 +219,29 @@ def test_what_is_not_there_is_named(store: Store) -> None:
     for ask in (store.structure, store.level, store.dataset_members):
         with pytest.raises(StoreError, match=r"There is no .* feed in"):
             ask("feed")
+
+
+def test_what_is_new_is_read_in_pieces(store: Store, campaign: CampaignRecord, lease: Lease, samples: Any) -> None:
+    runs = [ExecutionRecord(campaign.id, f"run-{n}", "label", f"job-{n}") for n in range(4)]
+    with store.transaction(lease) as tx:
+        for number in range(4):
+            tx.append_event("tick", {"number": number})
+            tx.add_frame(samples.frame(campaign.id, number, walker=number % 2), samples.structure(number))
+        tx.add_level(samples.level)
+        tx.put_jobs([samples.job(campaign.id, number) for number in (1, 3)])
+        tx.start_executions(runs)
+    assert [event.seq for event in store.next_events(campaign.id, 1, most=2)] == [2, 3]
+    first = store.executions_after(campaign.id, 0, most=3)
+    rest = store.executions_after(campaign.id, first[-1][0], most=3)
+    assert [row.key for _, row in (*first, *rest)] == ["run-0", "run-1", "run-2", "run-3"]
+    numbers = [number for number, _ in (*first, *rest)]
+    assert store.executions_ended(numbers) == []
+    with store.transaction(lease) as tx:
+        tx.finish_execution("run-2", "done", wall_s=1.5)
+    ((number, row),) = store.executions_ended(numbers)
+    assert (number, row.key, row.status, row.wall_s) == (numbers[2], "run-2", "done", 1.5)
+    frames = [samples.frame(campaign.id, number).id for number in range(4)]
+    assert {job.id for job in store.jobs_of(frames[:3])} == {"job-1"}
+    assert [frame.id for frame in store.frames_of_walker(campaign.id, 1, most=5)] == [frames[3], frames[1]]
+    assert [frame.id for frame in store.frames_of_walker(campaign.id, 0, most=1)] == [frames[2]]
+    assert store.walker(campaign.id, 0) is None

@@ -24,6 +24,7 @@ class InlineExecutor:
     slots = 1
     dashboard = None
     drained: tuple[str, ...] = ()
+    board = None
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from alflow.campaign.tasks import Answer, Task
 from alflow.domain import FailureKind
+from alflow.reports.feed import Place
 
 __all__ = ["Completion", "Executor"]
 
@@ -54,6 +55,11 @@ class Executor(Protocol):
     @property
     def dashboard(self) -> str | None:
         """Address of a dashboard, if there is one."""
+        ...
+
+    @property
+    def board(self) -> Place | None:
+        """Where a page about the campaign can be put up, if there is such a place."""
         ...
 
     def submit(self, task: Task) -> None:

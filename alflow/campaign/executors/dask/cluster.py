@@ -99,6 +99,11 @@ class ClusterWorkers:
         return link
 
     @property
+    def client(self) -> Client | None:
+        """The connection to the scheduler; None while it is away."""
+        return self._client
+
+    @property
     def seats(self) -> Sequence[Seat]:
         """Workers that are there, have our versions and were seen idle once."""
         fit = [address for address, worker in self._live.items() if worker.get("status") == "running"]

@@ -15,6 +15,7 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from alflow.campaign.breaker import HostBreaker
+from alflow.campaign.executors.dask.page import SchedulerBoard
 from alflow.campaign.executors.dask.seats import Again, Seat, Workers
 from alflow.campaign.executors.protocol import Completion
 from alflow.campaign.pools import KINDS, kind_of, kinds_of
@@ -50,11 +51,17 @@ class DaskExecutor:
         self._sent: dict[str, tuple[_Sent, Future[Any]]] = {}
         self._lost: deque[Completion] = deque()
         self._breaker = HostBreaker()
+        self._board = SchedulerBoard(workers)
 
     @property
     def dashboard(self) -> str | None:
         """Address of Dask's dashboard."""
         return self._workers.dashboard
+
+    @property
+    def board(self) -> SchedulerBoard:
+        """The page in Dask's dashboard."""
+        return self._board
 
     @property
     def slots(self) -> int:

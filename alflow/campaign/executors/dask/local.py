@@ -131,6 +131,11 @@ class LocalWorkers:
         return link
 
     @property
+    def client(self) -> Client | None:
+        """The connection to the scheduler."""
+        return self._client
+
+    @property
     def pools(self) -> Mapping[str, int]:
         """Workers there should be; one that is being started again counts."""
         return {pool.name: pool.workers for pool in self._pools}

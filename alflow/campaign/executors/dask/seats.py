@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distributed.client import Future
+from distributed.client import Client, Future
 
 from alflow.campaign.pools import kinds_of
 from alflow.campaign.tasks import Answer, Task
@@ -49,6 +49,11 @@ class Workers(Protocol):
     @property
     def dashboard(self) -> str | None:
         """Address of Dask's dashboard, if there is one."""
+        ...
+
+    @property
+    def client(self) -> Client | None:
+        """The connection to the scheduler; None while there is none."""
         ...
 
     @property

@@ -1,0 +1,139 @@
+"""The page as a person sees it: a real browser looks at a running campaign, and at what is left when it was killed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
+
+from .toys import toy_file
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+LAPTOP = {"width": 1366, "height": 768}
+WITHIN_S = 100
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+def opened(browser: Any, address: str, scheme: str = "light") -> tuple[Any, list[str]]:
+    """A page in a window of a laptop's size, and what it complains of."""
+    page = browser.new_page(viewport=LAPTOP, color_scheme=scheme)
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address)
+    page.set_default_timeout(1000 * WITHIN_S)
+    return page, complaints
+
+
+def address_in(output: Path) -> str:
+    """Where a command says that its page is."""
+    deadline = time.monotonic() + WITHIN_S
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+/alflow", output.read_text())):
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(0.1)
+    return found.group()
+
+
+def becomes(page: Any, true: str) -> None:
+    """Wait until an expression is true. Playwright's own way needs ``eval``, which the page's policy forbids."""
+    deadline = time.monotonic() + WITHIN_S
+    while not page.evaluate(true):
+        assert time.monotonic() < deadline, f"{true}: {page.locator('body').inner_text()}"
+        page.wait_for_timeout(100)
+
+
+def number(page: Any, place: str) -> int:
+    digits = re.sub(r"\D", "", page.locator(place).inner_text().partition(" of")[0])
+    return int(digits or 0)
+
+
+def fits(page: Any) -> bool:
+    """Whether nothing sticks out to the side."""
+    found: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    return found
+
+
+def test_a_running_campaign_changes_before_ones_eyes_and_its_walkers_can_be_clicked(
+    browser: Any, tmp_path: Path
+) -> None:
+    file = toy_file(
+        tmp_path, executor="dask", delay_s=0.15, walkers=6, label_budget=400, quiet_ps=1e6, threshold_ev_ang=0.1
+    )
+    run = start(tmp_path, "run", str(file))
+    try:
+        page, complaints = opened(browser, address_in(tmp_path / "output.txt"))
+        becomes(page, "document.getElementById('k-time').textContent.match(/[1-9]/)")
+        before = number(page, "#k-labels")
+        assert before >= 5
+        becomes(page, f"parseInt(document.getElementById('k-labels').textContent.replace(/\\D*of.*/, '')) > {before}")
+        assert page.locator("#walkers tbody tr").count() == 6
+        assert page.locator("#c-disagreement path").count() >= 2
+        assert page.locator("nav a", has_text="workers").get_attribute("href") == "workers"
+        assert fits(page)
+        page.locator("#walkers tbody tr").nth(2).click()
+        becomes(page, "document.getElementById('d-canvas').dataset.atoms === '3'")
+        assert page.locator("#d-title").inner_text() == "Walker 2"
+        assert colours_of_canvas(page) > 20, "balls that are shaded"
+        assert complaints == []
+        kill_tree(run)
+        becomes(page, "document.getElementById('fresh').textContent.startsWith('no answer')")
+        page.close()
+    finally:
+        run.kill()
+        run.wait(timeout=20)
+        wait_until_nothing_is_left(tmp_path)
+    look_at_what_is_left(browser, tmp_path)
+
+
+def look_at_what_is_left(browser: Any, folder: Path) -> None:
+    """The database alone tells that nobody drives the campaign, and still every story."""
+    (folder / "output.txt").write_text("")
+    served = start(folder, "dashboard", "toy.db", "--port", "0")
+    try:
+        page, complaints = opened(browser, address_in(folder / "output.txt"), "dark")
+        becomes(page, "document.getElementById('fresh').textContent.startsWith('stale since')")
+        assert "alflow resume" in page.locator("#notice").inner_text()
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        page.locator("#frames tbody tr").first.click()
+        becomes(page, "document.getElementById('d-canvas').dataset.atoms === '3'")
+        assert "decision" in page.locator("#d-rows").inner_text()
+        assert fits(page)
+        assert complaints == []
+        page.close()
+    finally:
+        served.send_signal(signal.SIGINT)
+    assert served.wait(timeout=20) == 0
+    assert "Traceback" not in (folder / "output.txt").read_text()
+
+
+def colours_of_canvas(page: Any) -> int:
+    count: int = page.evaluate(
+        """() => {
+          const canvas = document.getElementById("d-canvas"), pixels = canvas.getContext("2d");
+          const data = new Uint32Array(pixels.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+          return new Set(data).size;
+        }"""
+    )
+    return count
