@@ -139,7 +139,7 @@ class Ledger:
         failure, cost = failure_of(answer), cost_of(answer)
         tx.finish_execution(
             key,
-            "failed" if failure else "done",
+            "done" if failure is None else "failed" if failure.kind is not FailureKind.WALLTIME else "lost",
             failure_kind=failure.kind if failure else None,
             message=failure.message if failure else "",
             worker=completion.worker,

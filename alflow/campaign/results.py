@@ -134,6 +134,8 @@ class Results:
         if isinstance(outcome, Failure):
             if outcome.kind is FailureKind.BUG:
                 return Interpretation(TaskBroken(task, str(outcome.diagnostics.get("traceback") or outcome.message)))
+            if outcome.kind is FailureKind.WALLTIME:
+                return Interpretation(TaskLost(task, outcome.message, outcome.kind.value))
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
         execution = execution or execution_key(self._site.campaign_id, self._epoch, task)

@@ -50,6 +50,7 @@ from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import remove_spooled, sweep_spool
+from alflow.reference.course import forget_checkpoint
 from alflow.store import Lease, Store
 
 __all__ = ["Observer", "Runner"]
@@ -238,6 +239,7 @@ class Runner:
             for command in step.commands:
                 if isinstance(command, PutJob) and command.state in ("done", "quarantined", "dropped"):
                     self._open.discard(command.frame_id)
+                    forget_checkpoint(self._site.spool, command.structure_id, self._site.reference.level.id)
                 self._act(command, labelled)
             if step.found.spooled is not None:
                 remove_spooled(self._site.spool, step.found.spooled)

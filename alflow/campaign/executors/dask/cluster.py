@@ -19,7 +19,7 @@ from distributed import Client
 from distributed.client import Future
 from distributed.security import Security
 
-from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
+from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, checkpoint_for, deliver, mark, pack, run_elsewhere
 from alflow.campaign.executors.dask import census
 from alflow.campaign.executors.dask.seats import Again, Seat
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig, refused
@@ -123,7 +123,7 @@ class ClusterWorkers:
         self._n_sent += 1
         arrived = tuple(self._arrived.pop(seat.host, ()))
         packed = luggage if isinstance(luggage, Luggage) else Luggage(self._mark)
-        packed = Luggage(packed.mark, packed.weights, arrived)
+        packed = Luggage(packed.mark, packed.weights, arrived, checkpoint_for(task))
         key = f"{task.name}-{self._prefix}-{self._n_sent}"
         return self._client.submit(
             run_elsewhere, task, self._threads(task.name), packed,

@@ -21,6 +21,7 @@ from alflow.campaign.pools import KINDS, kind_of, kinds_of
 from alflow.campaign.results import failure_of
 from alflow.campaign.tasks import Answer, LabelTask, Task
 from alflow.domain import FailureKind
+from alflow.reference.process import WORKER_ENDS
 
 __all__ = ["DaskExecutor"]
 
@@ -50,6 +51,7 @@ class DaskExecutor:
         self._sent: dict[str, tuple[_Sent, Future[Any]]] = {}
         self._lost: deque[Completion] = deque()
         self._breaker = HostBreaker()
+        self._ending: set[str] = set()
 
     @property
     def dashboard(self) -> str | None:
@@ -133,7 +135,7 @@ class DaskExecutor:
         busy = {sent.seat.address for sent, _ in self._sent.values()}
         # Workers that take little come first, so that those that take more stay free for the rest.
         free = sorted(
-            (seat for seat in self._workers.seats if seat.address not in busy),
+            (seat for seat in self._workers.seats if seat.address not in busy | self._ending),
             key=lambda seat: (len(seat.kinds), seat.address),
         )
         for task in list(self._waiting):
@@ -166,6 +168,8 @@ class DaskExecutor:
         if not isinstance(sent.task, LabelTask) or completion.answer is None:
             return
         failure = failure_of(completion.answer)
+        if failure is not None and failure.diagnostics.get(WORKER_ENDS) is True:
+            self._ending.add(sent.seat.address)  # it will say so itself, but the next task would be quicker
         crashed = failure is not None and failure.kind is FailureKind.CRASH
         for host in self._breaker.record(sent.seat.host, crashed):
             log.warning(
