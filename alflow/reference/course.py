@@ -1,9 +1,10 @@
 """The course of a calculation that may be interrupted: how much time it has, and the checkpoint it goes on from.
 
 A reference that can be interrupted has a method ``evaluate_in_steps(structure, course)``. It calls :meth:`Course.step`
-after each step with what it would need to go on from there, and :meth:`Course.look` where it cannot; near the end of the
-time of its worker both raise :exc:`Interrupted`. A checkpoint must be the whole state of the calculation, so that going on
-from it takes the same way as never having stopped: a label depends on its structure only, not on what happened to it.
+after each step with what it would need to go on from there, and :meth:`Course.look` where it cannot; near the end of
+the time of its worker both raise :exc:`Interrupted`. A checkpoint must be the whole state of the calculation, so that
+going on from it takes the same way as never having stopped: a label depends on its structure only, not on what happened
+to it.
 
 Checkpoints lie beside the results in the spool, named like them. One that is damaged, or of another calculation, is
 ignored with a note.
@@ -111,9 +112,7 @@ class Course:
         note: Why a checkpoint was ignored, or not written.
     """
 
-    def __init__(
-        self, path: Path, structure_id: str, level_id: str, end_file: Path, every_s: float
-    ) -> None:
+    def __init__(self, path: Path, structure_id: str, level_id: str, end_file: Path, every_s: float) -> None:
         self._path, self._ids, self._end_file, self._every_s = path, (structure_id, level_id), end_file, every_s
         self._saved = self._stepped = time.monotonic()
         self._longest_s = 0.0

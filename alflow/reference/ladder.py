@@ -8,9 +8,9 @@ The best density is the one with the smallest orbital gradient. Convergence is j
 own flag rests on one more cycle without acceleration and errs both ways. What the third rung reaches may be a saddle
 point; :mod:`alflow.reference.stability` follows it down.
 
-A calculation may be interrupted after any cycle and goes on from a checkpoint in another process. In the first two rungs
-this is the whole state of the iteration, with the vectors of DIIS, so that the next cycle is the one that would have
-followed. What comes after them is done again.
+A calculation may be interrupted after any cycle and goes on from a checkpoint in another process. In the first two
+rungs this is the whole state of the iteration, with the vectors of DIIS, so that the next cycle is the one that would
+have followed. What comes after them is done again.
 """
 
 from __future__ import annotations

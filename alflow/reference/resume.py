@@ -89,7 +89,8 @@ def resumed_from(course: Course, tolerance_ha: float, n_functions: int) -> Resum
         diis = {"order": told["order"], "head": told["head"]}
         diis |= {name: arrays[name] for name in ("fock", "error", "products")} if told["order"] else {}
         rungs = [dict(rung) for rung in told["rungs"]]
-        resumed = Resumed(density, arrays["best"], float(np.inf if told["norm"] is None else told["norm"]), int(told["begun"]), rungs, diis)
+        norm = np.inf if told["norm"] is None else float(told["norm"])
+        resumed = Resumed(density, arrays["best"], norm, int(told["begun"]), rungs, diis)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         course.ignore(f"not a checkpoint of this calculation: {error}")
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-OPEN: Final = {"F15", "F20"}
+OPEN: Final = {"F20"}
 """Faults that nothing tries yet."""
 
 

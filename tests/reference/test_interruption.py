@@ -139,9 +139,7 @@ def end() -> Iterator[Callable[[float], None]]:
     worker().ends_at, worker().interrupted = None, False
 
 
-def test_a_label_longer_than_its_worker_lives_is_made_by_several(
-    tmp_path: Path, end: Callable[[float], None]
-) -> None:
+def test_a_label_longer_than_its_worker_lives_is_made_by_several(tmp_path: Path, end: Callable[[float], None]) -> None:
     whole = PBE.evaluate(WATER)
     end(0.0)
     for _ in range(3):

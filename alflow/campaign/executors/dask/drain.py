@@ -8,8 +8,8 @@
 - ALFLOW_DRAIN_FILE: begin nothing more once this file is there, which a hook that is run before a container is ended
   may make; ALFLOW_DRAIN_GRACE_S is then the time until the end, s.
 
-Any may be left out, but one of the first and the third is needed. Dask's own ``--lifetime`` would hand the running task on
-and throw its result away.
+Any may be left out, but one of the first and the third is needed. Dask's own ``--lifetime`` would hand the running task
+on and throw its result away.
 """
 
 from __future__ import annotations
