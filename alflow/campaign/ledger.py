@@ -150,6 +150,11 @@ class Ledger:
             peak_memory_mb=cost.peak_memory_mb,
         )
 
+    def end_executions(self, tx: Transaction, tasks: Sequence[str], why: str) -> None:
+        """Complete the executions of tasks that nobody waits for any more."""
+        for task in tasks:
+            tx.finish_execution(self._key(task), "lost", failure_kind=FailureKind.WORKER_LOST, message=why)
+
     def _finish_found(self, tx: Transaction, event: LabelDone | LabelFailed, spooled: LabelResult | None) -> None:
         """Complete the execution of a label that nobody waited for: it was in the database, or in the spool."""
         key = self.open_execution(event.task, event.frame_id) or self._key(event.task)

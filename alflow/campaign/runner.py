@@ -45,13 +45,13 @@ from alflow.campaign.results import Interpretation, Results
 from alflow.campaign.retry import retries_wanted
 from alflow.campaign.site import Site
 from alflow.campaign.state import State
-from alflow.campaign.tasks import Task
+from alflow.campaign.tasks import LabelTask, Task
 from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import remove_spooled, sweep_spool
 from alflow.reference.course import forget_checkpoint
-from alflow.store import Lease, Store
+from alflow.store import Lease, Store, Transaction
 
 __all__ = ["Observer", "Runner"]
 
@@ -185,14 +185,36 @@ class Runner:
 
     def _take(self, completions: Sequence[Completion]) -> None:
         steps: list[Step] = []
-        state = self._known
+        state, problem = self._known, None
         for completion in completions:
             task = self._tasks.pop(completion.task, None)
-            if task is not None:
+            wrong = self._broken_by_weights(task, completion)
+            problem = problem or wrong
+            if task is not None and wrong is None:
                 steps.append(self._step(state, self._results.interpret(task, completion, state), completion))
                 state = steps[-1].state
         if steps:
             self._commit(steps)
+        if problem is not None and not self._known.ended:
+            self._give_up_committee(problem)
+
+    def _broken_by_weights(self, task: Task | None, completion: Completion) -> str | None:
+        """What is wrong with the weight file of the active committee, if a task has stumbled over it."""
+        if completion.broken is None or task is None or isinstance(task, LabelTask) or self._known.committee_lost:
+            return None
+        return self._orders.weights_problem()
+
+    def _give_up_committee(self, problem: str) -> None:
+        """Train another from nothing. What still runs with the one that is lost brings nothing any more."""
+        ended = [name for name, running in self._known.running.items() if running.kind != "label"]
+        for name in ended:
+            self._tasks.pop(name, None)
+
+        def effects(tx: Transaction, seq: int) -> None:
+            self._ledger.end_executions(tx, ended, f"the weights of its committee are lost: {problem}")
+
+        self._record(Interpretation(CommitteeLost(problem), effects))
+        self._record(Interpretation(WorkersChanged(*self._workers(), self._executor.drained)))
 
     def _keep_alive(self) -> None:
         self._store.beat(self._lease)
@@ -275,7 +297,8 @@ class Runner:
     def _submit_written(self) -> None:
         for order in [order for order in self._written if order.done()]:
             self._written.remove(order)
-            self._submit(order.result())
+            if order.result().name in self._known.running:  # it may have been given up meanwhile
+                self._submit(order.result())
 
     def _submit(self, task: Task) -> None:
         self._tasks[task.name] = task
