@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
+from alflow.campaign.checkpoints import ToldCheckpoints
 from alflow.campaign.commands import (
     Command,
     DropFrame,
@@ -118,7 +119,9 @@ class Runner:
 
     def _take_up(self) -> None:
         """Begin, or find out where things stand."""
-        self._state = replay(event_from_payload(e.payload) for e in self._store.events(self._site.campaign_id))
+        told, campaign = ToldCheckpoints(), self._site.campaign_id
+        self._state = replay(event_from_payload(told.noted(e.payload)) for e in self._store.events(campaign))
+        told.check(self._store.walkers(campaign), campaign)
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))

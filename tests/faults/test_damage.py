@@ -116,6 +116,26 @@ def test_a_truncated_checkpoint_of_a_walker_is_refused_and_a_backup_ends_as_if_n
     assert labels(config.database) == labels(whole)
 
 
+def test_an_altered_checkpoint_of_a_walker_is_refused_and_the_walker_may_begin_anew(tmp_path: Path) -> None:
+    """Whole numbers, but not those that were written: nothing else could tell."""
+    config = toy(tmp_path)
+    with pytest.raises(PowerCut):
+        run_campaign(config, observers=[CutAfter(16)])
+    ((blob,),) = rows(config.database, "SELECT velocities_ang_fs FROM walkers WHERE walker = 1")
+    _set_velocities(config.database, blob[:-8] + bytes([blob[-8] ^ 1]) + blob[-7:])
+    before = journal(config.database)
+    with pytest.raises(
+        StoreError, match=r"checkpoint of walker 1 is not what was written(.|\n)*DELETE FROM walkers"
+    ) as told:
+        resume_campaign(config.database)
+    assert journal(config.database) == before
+    assert broken_promises(config.database) == {"checkpoints": ("walker 1: its checkpoint is not what was written",)}
+    with closing(sqlite3.connect(config.database)) as connection, connection:
+        connection.execute(str(told.value).partition("starting structure: ")[2])
+    assert resume_campaign(config.database).state.phase == "finished"
+    check_promises(config.database)
+
+
 def _set_velocities(database: str, blob: bytes) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE walkers SET velocities_ang_fs = ? WHERE walker = 1", (blob,))
