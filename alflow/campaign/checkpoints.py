@@ -67,7 +67,7 @@ class ToldCheckpoints:
         if wrong:
             numbers = ", ".join(map(str, wrong))
             raise StoreError(
-                f"The checkpoint of walker {numbers} is not what was written: the table walkers was altered. Nothing was"
-                " changed now. Restore the database from a backup; or let it begin anew at its starting structure: "
+                f"The checkpoint of walker {numbers} is not what was written: the table walkers was altered. Nothing"
+                " was changed now. Restore the database from a backup; or let it begin anew at its starting structure: "
                 f"DELETE FROM walkers WHERE campaign_id = {campaign_id} AND walker IN ({numbers})"
             )
