@@ -105,7 +105,7 @@ class Course:
         level_id: Id of the level of theory.
         end_file: A file which, once it is there, holds the end of the worker on the clock that all processes of a
             machine share (:func:`time.monotonic`, s).
-        every_s: Least time between two checkpoints, s.
+        every_s: Least time between two checkpoints, s; half of it before the last.
 
     Attributes:
         restarted: Whether the calculation went on from a checkpoint.

@@ -30,7 +30,7 @@ class LabelRequest:
         spot_check: Whether the label is looked at twice, see :mod:`alflow.reference.spotcheck`.
         spool: Folder in which a result waits until it is committed to the store, and a checkpoint for the next attempt.
         checkpoint_every_s: Least time between two checkpoints of a reference that can be interrupted, s: so much work
-            may be lost when its process is killed, and a label that takes less writes none.
+            may be lost when its process is killed, and a label whose iteration takes less than half of it writes none.
 
     Raises:
         ValueError: The key is not a safe file name or a limit is not positive.

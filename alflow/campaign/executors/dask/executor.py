@@ -90,6 +90,7 @@ class DaskExecutor:
             CampaignError: The cluster is gone for longer than anybody wants to wait.
         """
         self._workers.tend()
+        self._ending &= {seat.address for seat in self._workers.seats}  # another worker may get the same address
         self._give_up_what_left()
         self._hand_out()
         if self._lost:
