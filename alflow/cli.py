@@ -317,8 +317,19 @@ def hessian(
 def cluster(
     file: File,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts; do not even ask SLURM.")] = False,
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="Print manifests for Kubernetes instead.")] = False,
+    image: Annotated[str, typer.Option("--image", help="Image with alflow in it, for Kubernetes.")] = "alflow",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the manifests.")] = None,
 ) -> None:
-    """Print the SLURM jobs of a campaign, and ask SLURM whether it would take them; nothing is submitted."""
+    """Print the SLURM jobs of a campaign and ask SLURM whether it would take them, or print manifests for Kubernetes.
+
+    Nothing is submitted.
+    """
+    if kubernetes:
+        _room("campaign.kubernetes_console").show_manifests(_config(file, False), image, output)
+        return
+    if output is not None:
+        raise ConfigError("--output goes with --kubernetes; scripts for SLURM are written when the campaign runs.")
     if not _room("campaign.cluster_console").show_jobs(_config(file, False), dry_run):
         raise typer.Exit(2)
 

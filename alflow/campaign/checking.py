@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alflow.campaign.checkpoints import altered
 from alflow.campaign.commands import DropFrame, PutJob, StartExploring, StartLabel, StartScoring, StartTraining
 from alflow.campaign.decide import decide
 from alflow.campaign.events import (
@@ -27,9 +29,18 @@ from alflow.campaign.site import folder_of
 from alflow.campaign.state import State
 from alflow.domain import FailureKind
 from alflow.domain.identity import digest_of_bytes
-from alflow.errors import AlflowError
+from alflow.errors import AlflowError, StoreError
 from alflow.reference.spool import read_spooled
-from alflow.store import CampaignRecord, CommitteeRecord, ExecutionRecord, Finding, JobRecord, Snapshot, Store
+from alflow.store import (
+    CampaignRecord,
+    CommitteeRecord,
+    ExecutionRecord,
+    Finding,
+    JobRecord,
+    Snapshot,
+    Store,
+    WalkerRecord,
+)
 
 __all__ = ["check_database"]
 
@@ -106,6 +117,7 @@ def _check_campaign(moment: Snapshot, campaign: CampaignRecord, database: str) -
             _jobs_are_told(past, jobs, {f.id: f.decision for f in moment.frames(campaign.id)}),
             _attempts(past, jobs, executions),
             _labels(past, jobs, executions),
+            _checkpoints(past, moment, campaign.id),
             _weights(committees, folder),
             _digests(moment, committees),
         ]
@@ -179,6 +191,16 @@ def _state_is_told(
     if campaign.holder is None and state.phase in ("finished", "failed") and campaign.state != state.phase:
         broken.append(f"the campaign is {state.phase} by the journal, {campaign.state} by its row")
     return Finding.of("state", sentence, len(told), broken)
+
+
+def _checkpoints(past: _Past, moment: Snapshot, campaign_id: int) -> Finding:
+    """Each walker goes on from what was written; arrays that cannot even be read are told elsewhere."""
+    walkers: Sequence[WalkerRecord] = ()
+    with suppress(StoreError):
+        walkers = moment.walkers(campaign_id)
+    told = {walker.walker: walker.checkpoint for walker in past.state.walkers} if past.state is not None else {}
+    broken = [f"walker {number}: its checkpoint is not what was written" for number in altered(told, walkers)]
+    return Finding.of("checkpoints", "Each checkpoint of a walker is what was written.", len(walkers), broken)
 
 
 def _jobs_are_told(past: _Past, jobs: Sequence[JobRecord], decisions: Mapping[str, str]) -> Finding:

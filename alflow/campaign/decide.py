@@ -220,6 +220,7 @@ def _reported(state: State, report: WalkerReport) -> WalkerState:
         disagreement=report.max_disagreement,
         temperature=report.temperature,
         reason=report.reason,
+        checkpoint=report.checkpoint,
         resets=before.resets + (report.status == "reset"),
         resets_in_a_row=0,
     )

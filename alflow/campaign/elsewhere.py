@@ -2,7 +2,8 @@
 
 A weight file is looked for where the task says, then in a folder of this machine, always by the hash of its bytes; if
 it is in neither, the task comes back at once and is sent again with the bytes. A label waits in the campaign's spool
-if that is the same folder here, and else in one of this machine, until it is known to have arrived.
+if that is the same folder here, and else in one of this machine, until it is known to have arrived. The checkpoint of a
+label that was interrupted comes back with the answer, and goes along with the next attempt.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ from alflow.campaign.tasks import (
 from alflow.domain import Evaluation
 from alflow.domain.identity import digest_of_bytes
 from alflow.reference import LabelResult
+from alflow.reference.course import checkpoint_path
 from alflow.reference.spool import write_durably, write_spooled
 
-__all__ = ["Delivery", "Luggage", "Wanted", "deliver", "mark", "pack", "run_elsewhere"]
+__all__ = ["Delivery", "Luggage", "Wanted", "checkpoint_for", "deliver", "mark", "pack", "run_elsewhere"]
 
 KEPT_WEIGHTS: Final = 8
 """Weight files a machine keeps; the oldest go first."""
+
+LARGEST_CHECKPOINT: Final = 200_000_000
+"""A checkpoint of more bytes does not travel; it is of use on its own machine only. 800 basis functions take 90 MB."""
 
 KEPT_S: Final = 30 * 86400.0
 """Age at which a label that nobody has asked for leaves a machine's own spool, s."""
@@ -48,11 +53,13 @@ class Luggage:
         mark: Name of a file in the campaign's folder, which tells that folder from any other of the same path.
         weights: Bytes of weight files by their hash, for a machine that does not have them.
         arrived: Files of this machine's own spool whose labels have arrived.
+        checkpoint: Bytes of the checkpoint from which a label goes on.
     """
 
     mark: str
     weights: Mapping[str, bytes] = field(default_factory=dict)
     arrived: tuple[str, ...] = ()
+    checkpoint: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,13 @@ class Delivery:
         answer: The answer.
         weights: Bytes of the committee it trained.
         spool_file: File of the machine's own spool that holds the label it made.
+        checkpoint: Bytes of the checkpoint of a label that was interrupted.
     """
 
     answer: Answer
     weights: bytes | None = None
     spool_file: str | None = None
+    checkpoint: bytes | None = None
 
 
 def run_elsewhere(task: Task, threads: int, luggage: Luggage) -> Delivery | Wanted:
@@ -100,14 +109,40 @@ def run_elsewhere(task: Task, threads: int, luggage: Luggage) -> Delivery | Want
     if isinstance(task, LabelTask):
         if (task.request.spool.parent / luggage.mark).is_file():
             return Delivery(run_task(task, threads))
-        _sweep(here / "spool")
-        answer = run_task(replace(task, request=replace(task.request, spool=here / "spool")), threads)
-        return Delivery(answer, spool_file=answer.value.spool_file if isinstance(answer.value, LabelResult) else None)
+        return _label_apart(task, threads, here / "spool", luggage)
     if isinstance(task, TrainTask):
         answer = run_task(replace(task, folder=here / "weights"), threads)
         made = answer.value.weights if isinstance(answer.value, TrainingResult) else None
         return Delivery(answer, weights=made.path.read_bytes() if made is not None else None)
     return Delivery(run_task(task, threads))
+
+
+def _label_apart(task: LabelTask, threads: int, spool: Path, luggage: Luggage) -> Delivery:
+    """Make a label where the campaign's folder is not to be seen."""
+    _sweep(spool)
+    place = _checkpoint_of(task, spool)
+    if luggage.checkpoint is not None:
+        write_durably(place, luggage.checkpoint)
+    answer = run_task(replace(task, request=replace(task.request, spool=spool)), threads)
+    if not isinstance(answer.value, LabelResult):
+        return Delivery(answer)
+    left = place.read_bytes() if place.exists() and place.stat().st_size <= LARGEST_CHECKPOINT else None
+    return Delivery(answer, spool_file=answer.value.spool_file, checkpoint=left)
+
+
+def checkpoint_for(task: Task) -> bytes | None:
+    """Bytes of the checkpoint a label may go on from, where the orchestrator has one."""
+    if not isinstance(task, LabelTask):
+        return None
+    place = _checkpoint_of(task, task.request.spool)
+    try:
+        return place.read_bytes() if place.stat().st_size <= LARGEST_CHECKPOINT else None
+    except OSError:
+        return None
+
+
+def _checkpoint_of(task: LabelTask, spool: Path) -> Path:
+    return checkpoint_path(spool, task.request.structure.id, task.request.reference.level.id)
 
 
 def deliver(task: Task, delivery: Delivery) -> Answer:
@@ -129,6 +164,8 @@ def deliver(task: Task, delivery: Delivery) -> Answer:
         weights = WeightFile(task.folder / f"{sha256}.safetensors", sha256)
         write_durably(weights.path, data)
         return replace(answer, value=replace(value, weights=weights))
+    if isinstance(task, LabelTask) and delivery.checkpoint is not None:
+        write_durably(_checkpoint_of(task, task.request.spool), delivery.checkpoint)
     if isinstance(task, LabelTask) and delivery.spool_file is not None and isinstance(value, LabelResult):
         request, outcome = task.request, value.outcome
         if isinstance(outcome, Evaluation):

@@ -74,6 +74,7 @@ class WalkerReport:
         max_disagreement: Largest disagreement it met, eV/Å.
         temperature: Mean temperature over the segment, K.
         frame: The frame that was flagged, or the unphysical frame a guard stopped at, if it has a structure.
+        checkpoint: Digest of the walker's new checkpoint; empty in journals of older versions.
     """
 
     walker: int
@@ -84,6 +85,7 @@ class WalkerReport:
     max_disagreement: float
     temperature: float
     frame: FrameSeen | None = None
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def job_scripts(config: CampaignConfig, folder: Path, address: str, security: Se
     scripts = {}
     for name, job in cluster.slurm.jobs.items():
         threads = max(threads_for(config, kind) for kind in kinds_taken(name))
-        takes_for_s = math.floor(3600 * job.time_h - cluster.drain_s(name, config.reference.time_limit_s))
+        lasts_s = 3600 * job.time_h
+        takes_for_s = math.floor(lasts_s - cluster.drain_s(name, config.reference.time_limit_s))
         lines = [
             "#!/bin/bash",
             *_options(config.name, name, job, threads, folder),
@@ -48,6 +49,8 @@ def job_scripts(config: CampaignConfig, folder: Path, address: str, security: Se
             *(f"export {key}={shlex.quote(value)}" for key, value in worker_environment(threads).items()),
             "# From then on the workers begin nothing, so that no task is cut off when the time of the job is up.",
             f"export ALFLOW_DRAIN_AT=$(( $(date +%s) + {takes_for_s} ))",
+            "# Labels that are not done by then leave a checkpoint.",
+            f"export ALFLOW_ENDS_AT=$(( $(date +%s) + {math.floor(lasts_s)} ))",
             _worker(cluster.slurm.python or sys.executable, name, job, threads, address, security),
         ]
         scripts[name] = "\n".join(lines) + "\n"

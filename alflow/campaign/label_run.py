@@ -21,6 +21,7 @@ from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, St
 from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
+from alflow.reference.course import forget_checkpoint
 from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Labelled", "LabellingRun", "Watcher"]
@@ -238,7 +239,7 @@ class LabellingRun:
         job, task = self._running.pop(completion.task)
         key, answer = self._key(task.name), completion.answer
         if completion.lost is not None:
-            self._lose(job, key, completion.lost, completion.worker)
+            self._lose(job, key, completion.lost, completion.worker, FailureKind.WORKER_LOST)
             return
         self._losses = 0
         failure = failure_of(answer) if answer is not None else None
@@ -246,13 +247,15 @@ class LabellingRun:
             self._give_up(job, key, completion.broken or "it raised without a word")
         elif failure is not None and failure.kind is FailureKind.BUG:
             self._give_up(job, key, str(failure.diagnostics.get("traceback", failure.message)))
+        elif failure is not None and failure.kind is FailureKind.WALLTIME:
+            self._lose(job, key, failure.message, completion.worker, failure.kind)
         elif failure is not None:
             self._fail(job, key, failure, cost_of(answer))
         else:
             self._commit(job, key, answer.value, cost_of(answer))
 
-    def _lose(self, job: JobRecord, key: str, message: str, worker: str) -> None:
-        """A worker died: nobody's fault, and free.
+    def _lose(self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind) -> None:
+        """A worker died, or its time was up: nobody's fault, and free.
 
         Raises:
             CampaignError: It happened too often in a row.
@@ -262,11 +265,12 @@ class LabellingRun:
         self._losses += 1
 
         def write(tx: Transaction) -> None:
-            tx.finish_execution(ExecutionEnd(key, "lost", FailureKind.WORKER_LOST, message, worker))
+            tx.finish_execution(ExecutionEnd(key, "lost", cause, message, worker))
             tx.put_job(replace(again, state="quarantined") if given_up else again)
 
         self._store.write(self._lease, write)
         if given_up:
+            forget_checkpoint(self._spool, job.structure_id, job.level_id)
             self._tell(job.structure_id, "failed", f"its worker was lost {again.n_lost} times: {message}")
         else:
             self.waiting.appendleft(again)
@@ -307,6 +311,7 @@ class LabellingRun:
 
         self._store.write(self._lease, write)
         if given_up:
+            forget_checkpoint(self._spool, job.structure_id, job.level_id)
             self._tell(job.structure_id, "failed", f"{failure.kind}: {failure.message}", cost)
         else:
             self.waiting.append(failed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from alflow.campaign.given import check_labels
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
-from alflow.campaign.runner import Observer, Runner
+from alflow.campaign.runner import BEAT_S, Observer, Runner
 from alflow.campaign.site import PATIENCE_S, Site, folder_of, structure_from_json, structure_to_json, working_folder
 from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.state import State
@@ -192,7 +193,7 @@ def _drive(
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
-        workers = executor if executor is not None else _workers(config, folder)
+        workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
         if workers.dashboard:
             log.info("Dashboard: %s", _page_of(workers.dashboard))
         with broadcasting(config.database, config.name, workers.board) as watchers:
@@ -263,13 +264,26 @@ def _page_of(dashboard: str) -> str:
     return f"{dashboard.rpartition('/')[0]}/alflow"
 
 
-def _workers(config: CampaignConfig, folder: Path) -> Executor:
+def _beating(store: Store, lease: Lease) -> Callable[[], None]:
+    """What shows, called often enough while workers are waited for, that the campaign is being driven."""
+    beaten = time.monotonic()
+
+    def beat() -> None:
+        nonlocal beaten
+        if time.monotonic() - beaten > BEAT_S:
+            beaten = time.monotonic()
+            store.beat(lease)
+
+    return beat
+
+
+def _workers(config: CampaignConfig, folder: Path, waiting: Callable[[], None]) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
     if isinstance(config.cluster, SlurmCluster):
         return DaskExecutor(SlurmWorkers(config, folder))
     if config.cluster != "local":
-        return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder))
+        return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder, waiting))
     pools = pools_of(config)
     log.info("%s", pool_table(pools, config.cores or available_cores()))
     return DaskExecutor(LocalWorkers(pools, config.dashboard_address))

@@ -148,12 +148,16 @@ class Ledger:
         failure, cost = failure_of(answer), cost_of(answer)
         return ExecutionEnd(
             key,
-            "failed" if failure else "done",
+            "done" if failure is None else "failed" if failure.kind is not FailureKind.WALLTIME else "lost",
             failure_kind=failure.kind if failure else None,
             message=failure.message if failure else "",
             worker=completion.worker,
             **vars(cost),
         )
+
+    def end_executions(self, tx: Transaction, tasks: Sequence[str], why: str) -> None:
+        """Complete the executions of tasks that nobody waits for any more."""
+        tx.finish_executions([ExecutionEnd(self._key(task), "lost", FailureKind.WORKER_LOST, why) for task in tasks])
 
     def _found(self, event: LabelDone | LabelFailed, spooled: LabelResult | None) -> ExecutionEnd:
         """The end of the execution of a label that nobody waited for: it was in the database, or in the spool."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alflow.campaign.checkpoints import digest_of
 from alflow.campaign.events import (
     Event,
     FrameSeen,
@@ -136,6 +137,8 @@ class Results:
         if isinstance(outcome, Failure):
             if outcome.kind is FailureKind.BUG:
                 return Interpretation(TaskBroken(task, str(outcome.diagnostics.get("traceback") or outcome.message)))
+            if outcome.kind is FailureKind.WALLTIME:
+                return Interpretation(TaskLost(task, outcome.message, outcome.kind.value))
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
         execution = execution or execution_key(self._site.campaign_id, self._epoch, task)
@@ -186,8 +189,8 @@ class Results:
             elif result.unphysical is not None and result.unphysical.structure is not None:
                 seen, record = self._unphysical(result, task, generation)
                 frames.append((record, result.unphysical.structure))
-            reports.append(_report(result, seen))
             checkpoints.append(self._checkpoint(result, state, generation))
+            reports.append(_report(result, seen, checkpoints[-1]))
         audit = None
         if outcome.audit is not None:
             audit, record = self._flagged(outcome.audit, task, generation, "audit", "drawn at random")
@@ -324,7 +327,7 @@ def _generation_of(state: State, task: ExploreTask) -> int:
     return state.running[task.name].generation
 
 
-def _report(result: WalkerOutcome, seen: FrameSeen | None) -> WalkerReport:
+def _report(result: WalkerOutcome, seen: FrameSeen | None, checkpoint: WalkerRecord) -> WalkerReport:
     return WalkerReport(
         walker=result.walker.walker,
         status=result.status.value,
@@ -334,6 +337,7 @@ def _report(result: WalkerOutcome, seen: FrameSeen | None) -> WalkerReport:
         max_disagreement=result.max_disagreement,
         temperature=result.mean_temperature,
         frame=seen,
+        checkpoint=digest_of(checkpoint),
     )
 
 

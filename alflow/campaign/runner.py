@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
 from alflow.campaign.bookmark import Bookmark
+from alflow.campaign.checkpoints import check_checkpoints
 from alflow.campaign.commands import (
     Command,
     DropFrame,
@@ -48,12 +49,13 @@ from alflow.campaign.results import Interpretation, Results
 from alflow.campaign.retry import retries_wanted
 from alflow.campaign.site import Site
 from alflow.campaign.state import State
-from alflow.campaign.tasks import Task
+from alflow.campaign.tasks import LabelTask, Task
 from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import remove_spooled, sweep_spool
-from alflow.store import Lease, Store
+from alflow.reference.course import forget_checkpoint
+from alflow.store import Lease, Store, Transaction
 
 __all__ = ["Observer", "Runner"]
 
@@ -122,6 +124,8 @@ class Runner:
     def _take_up(self) -> None:
         """Begin, or find out where things stand."""
         self._state = self._bookmark.replay()
+        told = {walker.walker: walker.checkpoint for walker in self._state.walkers} if self._state is not None else {}
+        check_checkpoints(told, self._store.walkers(self._site.campaign_id), self._site.campaign_id)
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))
@@ -189,14 +193,36 @@ class Runner:
 
     def _take(self, completions: Sequence[Completion]) -> None:
         steps: list[Step] = []
-        state = self._known
+        state, problem = self._known, None
         for completion in completions:
             task = self._tasks.pop(completion.task, None)
-            if task is not None:
+            wrong = self._broken_by_weights(task, completion)
+            problem = problem or wrong
+            if task is not None and wrong is None:
                 steps.append(self._step(state, self._results.interpret(task, completion, state), completion))
                 state = steps[-1].state
         if steps:
             self._commit(steps)
+        if problem is not None and not self._known.ended:
+            self._give_up_committee(problem)
+
+    def _broken_by_weights(self, task: Task | None, completion: Completion) -> str | None:
+        """What is wrong with the weight file of the active committee, if a task has stumbled over it."""
+        if completion.broken is None or task is None or isinstance(task, LabelTask) or self._known.committee_lost:
+            return None
+        return self._orders.weights_problem()
+
+    def _give_up_committee(self, problem: str) -> None:
+        """Train another from nothing. What still runs with the one that is lost brings nothing any more."""
+        ended = [name for name, running in self._known.running.items() if running.kind != "label"]
+        for name in ended:
+            self._tasks.pop(name, None)
+
+        def effects(tx: Transaction) -> None:
+            self._ledger.end_executions(tx, ended, f"the weights of its committee are lost: {problem}")
+
+        self._record(Interpretation(CommitteeLost(problem), effects))
+        self._record(Interpretation(WorkersChanged(*self._workers(), self._executor.drained)))
 
     def _keep_alive(self) -> None:
         self._store.beat(self._lease)
@@ -244,6 +270,7 @@ class Runner:
             for command in step.commands:
                 if isinstance(command, PutJob) and command.state in ("done", "quarantined", "dropped"):
                     self._open.discard(command.frame_id)
+                    forget_checkpoint(self._site.spool, command.structure_id, self._site.reference.level.id)
                 self._act(command, labelled)
             if step.found.spooled is not None:
                 remove_spooled(self._site.spool, step.found.spooled)
@@ -283,7 +310,8 @@ class Runner:
     def _submit_written(self) -> None:
         for order in [order for order in self._written if order.done()]:
             self._written.remove(order)
-            self._submit(order.result())
+            if order.result().name in self._known.running:  # it may have been given up meanwhile
+                self._submit(order.result())
 
     def _submit(self, task: Task) -> None:
         self._tasks[task.name] = task

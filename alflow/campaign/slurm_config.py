@@ -38,7 +38,8 @@ class JobClass(ClosedModel):
         account: Who pays.
         options: Further options of ``sbatch``, such as ``--qos=long`` or ``--gres=gpu:1``.
         drain_s: Time before the end of a job from which on its workers begin nothing, s. By default a minute more than
-            the second attempt of a label may take, or, without labels, eleven minutes.
+            the second attempt of a label may take, or, without labels, eleven minutes. PySCF labels of molecules are
+            interrupted and go on elsewhere, so that less is enough for them.
     """
 
     workers: Count = 1

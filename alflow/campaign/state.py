@@ -59,6 +59,7 @@ class WalkerState:
         resets: How often a guard sent it back.
         resets_in_a_row: How often since it last came to the end of a segment or to a flag.
         reason: Why it is paused or was last reset.
+        checkpoint: Digest of its latest checkpoint; empty if none is known.
     """
 
     walker: int
@@ -74,6 +75,7 @@ class WalkerState:
     resets: int = 0
     resets_in_a_row: int = 0
     reason: str = ""
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)

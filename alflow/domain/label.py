@@ -194,7 +194,8 @@ class Reference(Protocol):
     A reference must be picklable: every label is computed in a process of its own. Names of modules in an attribute
     ``preload`` (a tuple, optional) are imported once for all labels instead of once for each; importing them must not
     start threads. A method ``size(structure)`` (optional) counts what the time of a label grows with, such as basis
-    functions; without it atoms are counted.
+    functions; without it atoms are counted. A method ``evaluate_in_steps(structure, course)`` (optional) can be
+    interrupted when the time of its worker is up, see :mod:`alflow.reference.course`.
     """
 
     @property

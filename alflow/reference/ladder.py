@@ -7,6 +7,10 @@
 The best density is the one with the smallest orbital gradient. Convergence is judged by that gradient alone: PySCF's
 own flag rests on one more cycle without acceleration and errs both ways. What the third rung reaches may be a saddle
 point; :mod:`alflow.reference.stability` follows it down.
+
+A calculation may be interrupted after any cycle and goes on from a checkpoint in another process. In the first two
+rungs this is the whole state of the iteration, with the vectors of DIIS, so that the next cycle is the one that would
+have followed. What comes after them is done again.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import numpy as np
 from pyscf import scf
 
 from alflow.domain.structure import FloatArray
+from alflow.reference.course import Checkpoint, Course
+from alflow.reference.resume import Resumed, resumed_from, state_of
 
 __all__ = ["ACCEPTED_GRADIENT", "ORBITALS", "Trace", "climb", "gradient_norm", "optimize"]
 
@@ -32,6 +38,8 @@ ANNEALING_HA: Final = (0.03, 0.01, 0.003)
 NEWTON_PATIENCE: Final = 3
 """How many times the cycles of a rung second-order steps may take: they creep where orbitals are nearly degenerate."""
 RISE_HA: Final = 1e-6
+ITERATIONS: Final = (("diis", 0.0, 0.0), ("shifted-damped", SHIFT_HA, DAMPING), ("diis-restart", 0.0, 0.0))
+"""Name, level shift (Ha) and damping of each part of the first two rungs."""
 ORBITALS: Final = ("mo_coeff", "mo_occ", "mo_energy", "e_tot")
 """What a field knows when it has converged."""
 
@@ -46,6 +54,8 @@ class Trace:
         cycles: Cycles in all.
         last: Norm of the orbital gradient in the latest cycle, Ha.
         rungs: One record for each rung: name, cycles, norm of the orbital gradient in the end, Ha.
+        course: How much time there is, and the checkpoint; None if nothing interrupts.
+        resumable: Whether a part of the first two rungs is being climbed, from which a checkpoint can be taken.
     """
 
     gradient_norm: float = np.inf
@@ -53,6 +63,8 @@ class Trace:
     cycles: int = 0
     last: float = np.inf
     rungs: list[dict[str, Any]] = field(default_factory=list)
+    course: Course | None = None
+    resumable: bool = False
 
     def __call__(self, cycle: Mapping[str, Any]) -> None:
         """Take note of one SCF cycle; PySCF calls this with its local variables."""
@@ -61,6 +73,21 @@ class Trace:
         if self.last < self.gradient_norm:
             self.gradient_norm = self.last
             self.density = np.array(cycle["dm"])
+        if self.course is not None and self.resumable:
+            self.course.step(lambda: self._checkpoint(cycle), last=bool(cycle["scf_conv"]))
+        else:
+            self.look()
+
+    def look(self) -> None:
+        """See whether there is time to go on."""
+        if self.course is not None:
+            self.course.look()
+
+    def _checkpoint(self, cycle: Mapping[str, Any]) -> Checkpoint:
+        begun = self.cycles - sum(rung["cycles"] for rung in self.rungs)
+        norm = self.gradient_norm if np.isfinite(self.gradient_norm) else None
+        told = {"tolerance_ha": cycle["conv_tol_grad"], "begun": begun, "rungs": self.rungs, "norm": norm}
+        return state_of(cycle, told, self.density)
 
     def close(self, name: str, gradient_norm: float, cycles: int) -> None:
         """Write a finished rung down."""
@@ -85,12 +112,17 @@ def climb(
         Norm of the orbital gradient of the orbitals it holds, Ha.
     """
     limit = ACCEPTED_GRADIENT * mean_field.conv_tol_grad
-    norm = _iterate(mean_field, start, cycles, 0.0, 0.0, trace, "diis")
-    if norm <= limit:
-        return norm
-    _iterate(mean_field, trace.density, cycles, SHIFT_HA, DAMPING, trace, "shifted-damped")
-    norm = _iterate(mean_field, trace.density, cycles, 0.0, 0.0, trace, "diis-restart")
-    if norm <= limit or anew is None:
+    resumed = _resume(mean_field, trace)
+    norm = np.inf
+    for number, (name, shift, damping) in enumerate(ITERATIONS):
+        if number < len(trace.rungs):
+            continue  # climbed before the interruption
+        density = trace.density if number else start
+        norm = _iterate(mean_field, density, cycles, shift, damping, trace, name, resumed)
+        resumed = None
+        if norm <= limit and not shift:
+            return norm
+    if anew is None:
         return norm
     _anneal(mean_field, anew(), cycles, trace)
     return optimize(mean_field, mean_field.mo_coeff, mean_field.mo_occ, cycles, trace, "newton")
@@ -116,7 +148,12 @@ def optimize(mean_field: Any, orbitals: Any, occupations: Any, cycles: int, trac
     solver.conv_tol, solver.conv_tol_grad = mean_field.conv_tol, mean_field.conv_tol_grad
     solver.max_cycle = NEWTON_PATIENCE * cycles
     steps: list[float] = []
-    solver.callback = lambda step: steps.append(float(step["norm_gorb"]))  # PySCF does not count these cycles
+
+    def count(step: Mapping[str, Any]) -> None:  # PySCF does not count these cycles
+        steps.append(float(step["norm_gorb"]))
+        trace.look()
+
+    solver.callback = count
     solver.kernel(np.asarray(orbitals), np.asarray(occupations))
     for part in ORBITALS:
         setattr(mean_field, part, getattr(solver, part))
@@ -151,15 +188,39 @@ def gradient_norm(mean_field: Any) -> float:
     return float(np.linalg.norm(mean_field.get_grad(mean_field.mo_coeff, mean_field.mo_occ, fock)))
 
 
+def _resume(mean_field: Any, trace: Trace) -> Resumed | None:
+    """Take up a checkpoint, if there is one."""
+    if trace.course is None:
+        return None
+    resumed = resumed_from(trace.course, mean_field.conv_tol_grad, np.asarray(mean_field.get_ovlp()).shape[-1])
+    if resumed is not None:
+        trace.rungs, trace.gradient_norm, trace.density = resumed.rungs, resumed.norm, resumed.best
+        trace.cycles = resumed.begun + sum(rung["cycles"] for rung in resumed.rungs)
+    return resumed
+
+
 def _iterate(
-    mean_field: Any, density: FloatArray | None, cycles: int, shift: float, damping: float, trace: Trace, name: str
+    mean_field: Any,
+    density: FloatArray | None,
+    cycles: int,
+    shift: float,
+    damping: float,
+    trace: Trace,
+    name: str,
+    resumed: Resumed | None = None,
 ) -> float:
-    before = trace.cycles
+    begun = 0 if resumed is None else resumed.begun
+    before = trace.cycles - begun
     trace.last = np.inf
     mean_field.level_shift, mean_field.damp = shift, damping
-    mean_field.max_cycle = cycles
+    mean_field.max_cycle = max(cycles - begun, 1)
     mean_field.callback = trace
-    mean_field.kernel(dm0=density)
+    trace.resumable = name != "polish"
+    if resumed is None:
+        mean_field.kernel(dm0=density)
+    else:
+        resumed.kernel(mean_field)
+    trace.resumable = False
     trace.close(name, trace.last, trace.cycles - before)
     return trace.last
 

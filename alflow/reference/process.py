@@ -26,12 +26,13 @@ import psutil
 
 from alflow.domain import Failure, FailureKind
 from alflow.reference.child import BUG_EXIT, BUG_FILE, NO_ROOM_EXIT, OUTPUT_FILE
+from alflow.reference.course import forget_checkpoint
 from alflow.reference.guard import Conditions, Guard, GuardPool
 from alflow.reference.request import LabelRequest, LabelResult
 from alflow.reference.spool import find_spooled
-from alflow.reference.work import FAILURE_FILE, Beginning, Work
+from alflow.reference.work import END_FILE, FAILURE_FILE, Beginning, Work
 
-__all__ = ["close_guards", "run_label"]
+__all__ = ["WORKER_ENDS", "Worker", "close_guards", "run_label", "worker"]
 
 POLL_S: Final = 0.1
 _TAIL_CHARACTERS: Final = 2000
@@ -39,7 +40,32 @@ _CONFIG_FILE: Final = "pyscf_conf.py"
 _MODULES: Final = ("cloudpickle", "alflow.reference.work")
 """What every label needs, whatever its reference."""
 
+WORKER_ENDS: Final = "worker_ends"
+"""In the diagnostics of a label that was interrupted: whether its worker ends, or the label alone was told to."""
+
 _GUARDS: Final = GuardPool()
+
+
+@dataclass
+class Worker:
+    """What this process knows of its own end, which labels must know as well.
+
+    Attributes:
+        ends_at: When it must end, on the clock of :func:`time.monotonic`, s; None if nobody has said so. It may change
+            while a label runs.
+        interrupted: Whether a label had to be interrupted for it: another one would fare no better.
+    """
+
+    ends_at: float | None = None
+    interrupted: bool = False
+
+
+_WORKER: Final = Worker()
+
+
+def worker() -> Worker:
+    """What this process knows of its own end."""
+    return _WORKER
 
 
 def run_label(request: LabelRequest) -> LabelResult:
@@ -127,12 +153,13 @@ def _run(request: LabelRequest, scratch: Path, began: Beginning) -> LabelResult:
     (scratch / _CONFIG_FILE).touch()
     conditions = Conditions((*_MODULES, *getattr(request.reference, "preload", ())), _environment(request.threads))
     deadline = time.monotonic() + request.time_limit_s
+    _tell_end(scratch)
     while True:
         guard = _GUARDS.take(conditions, _own_environment(scratch))
         excess = None
         try:
             guard.submit(scratch, _own_environment(scratch), payload)
-            excess = _watch(guard, deadline, request, usage)
+            excess = _watch(guard, deadline, request, scratch, usage)
         finally:
             exit_code = guard.stop(usage.seen)
             words = "" if guard.alive else guard.last_words(_TAIL_CHARACTERS)
@@ -163,9 +190,22 @@ def _own_environment(scratch: Path) -> dict[str, str]:
     return {"PYSCF_CONFIG_FILE": config, "PYSCF_TMPDIR": str(scratch), "TMPDIR": str(scratch)}
 
 
-def _watch(guard: Guard, deadline: float, request: LabelRequest, usage: _Usage) -> Failure | None:
+def _tell_end(scratch: Path) -> float | None:
+    """Tell the label's process when this one ends; what was told."""
+    ends_at = _WORKER.ends_at
+    if ends_at is not None:
+        draft = scratch / f"{END_FILE}.draft"
+        draft.write_text(repr(ends_at), encoding="ascii")
+        draft.replace(scratch / END_FILE)
+    return ends_at
+
+
+def _watch(guard: Guard, deadline: float, request: LabelRequest, scratch: Path, usage: _Usage) -> Failure | None:
     """Wait for the end of the label; answer the limit it exceeds, if it does."""
+    told = _WORKER.ends_at
     while not guard.wait(min(POLL_S, max(deadline - time.monotonic(), 0.001))):
+        if _WORKER.ends_at != told:
+            told = _tell_end(scratch)
         memory = usage.sample(guard.tree())
         if memory > request.memory_limit_mb:
             message = f"The label used {memory:.0f} MB of memory; allowed are {request.memory_limit_mb:.0f} MB."
@@ -181,6 +221,7 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
     found = find_spooled(request.spool, request.structure.id, request.reference.level.id)
     if found is not None:
         peak = _with_peak(found.result.provenance, usage)
+        _forget_checkpoint(request)
         return replace(found.result, provenance=peak, from_spool=False)
     provenance: dict[str, Any] = _provenance(request, began, ending.pid, usage)
     if ending.excess is not None:
@@ -190,6 +231,11 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
     if status == 0 and reported.exists():
         record = json.loads(reported.read_text(encoding="utf-8"))
         failure = Failure(FailureKind(record["kind"]), record["message"], record["diagnostics"])
+        if failure.kind is FailureKind.WALLTIME:
+            _WORKER.interrupted = _WORKER.ends_at is not None
+            failure = replace(failure, diagnostics={WORKER_ENDS: _WORKER.interrupted})
+        else:  # the calculation has come to its end, though not to a label
+            _forget_checkpoint(request)
         return LabelResult(failure, _with_peak(record["provenance"], usage))
     bug = scratch / BUG_FILE
     if status == NO_ROOM_EXIT:
@@ -199,8 +245,14 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
         message = f"{type(request.reference).__name__} raised an exception: {last}"
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
+    if status != -signal.SIGKILL:  # that comes from outside; any other end might follow from the checkpoint
+        _forget_checkpoint(request)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
+
+
+def _forget_checkpoint(request: LabelRequest) -> None:
+    forget_checkpoint(request.spool, request.structure.id, request.reference.level.id)
 
 
 def _no_room(request: LabelRequest, scratch: Path, bug: Path) -> Failure:

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Final, Literal
 
 from alflow.domain import Level, Outcome, Structure
+from alflow.reference.course import Course
 from alflow.reference.functionals import Functional, find_functional
 
 __all__ = ["PROCEDURE", "Property", "PyscfReference", "SpinPolicy"]
@@ -180,6 +181,18 @@ class PyscfReference:
             The evaluation, or a failure: REJECTED (a structure this level cannot treat, an unstable singlet the policy
             refuses, a result that is wrong twice), SCF_FAIL, NON_FINITE.
         """
+        return self.evaluate_in_steps(structure, None)
+
+    def evaluate_in_steps(self, structure: Structure, course: Course | None) -> Outcome:
+        """The same, in a process that may have to end before it is done.
+
+        Args:
+            structure: A molecule.
+            course: How much time there is, and the checkpoint of an earlier process.
+
+        Raises:
+            Interrupted: The time is up; the course has kept a checkpoint.
+        """
         # Not an import statement on purpose: only the process that computes may pay for loading PySCF.
-        outcome: Outcome = import_module("alflow.reference.scf").evaluate(self, structure)
+        outcome: Outcome = import_module("alflow.reference.scf").evaluate(self, structure, course)
         return outcome

@@ -28,7 +28,9 @@ class LabelRequest:
         memory_limit_mb: Resident memory of the whole process tree, MB (10⁶ bytes).
         threads: Threads of BLAS and OpenMP.
         spot_check: Whether the label is looked at twice, see ``alflow.reference.spotcheck``.
-        spool: Folder in which a result waits until it is committed to the store.
+        spool: Folder in which a result waits until it is committed to the store, and a checkpoint for the next attempt.
+        checkpoint_every_s: Least time between two checkpoints of a reference that can be interrupted, s: so much work
+            may be lost when its process is killed, and a label whose iteration takes less than half of it writes none.
 
     Raises:
         ValueError: The key is not a safe file name or a limit is not positive.
@@ -43,6 +45,7 @@ class LabelRequest:
     memory_limit_mb: float = 4000.0
     threads: int = 1
     spot_check: bool = False
+    checkpoint_every_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not _SAFE_KEY.fullmatch(self.key):

@@ -22,6 +22,7 @@ from alflow.domain.structure import FloatArray
 from alflow.errors import ConfigError, InputError
 from alflow.reference.charges import density_on_grid
 from alflow.reference.check import check_molecule
+from alflow.reference.course import Course
 from alflow.reference.gpu import density_by_gpu, gradient_by_gpu
 from alflow.reference.ladder import ACCEPTED_GRADIENT, Trace, climb, gradient_norm
 from alflow.reference.method import core_potentials, without_checkpoint
@@ -59,17 +60,18 @@ class Field:
     verdict: Verdict
 
 
-def evaluate(reference: PyscfReference, structure: Structure) -> Outcome:
+def evaluate(reference: PyscfReference, structure: Structure, course: Course | None = None) -> Outcome:
     """Compute energy and forces of one molecule.
 
     Args:
         reference: The level of theory and its numerical limits.
         structure: The molecule.
+        course: How much time there is, and the checkpoint of an earlier process; None if nothing interrupts.
 
     Returns:
         The evaluation with diagnostics, or the failure.
     """
-    return compute_twice(_compute, structure, reference, tighter(reference))
+    return compute_twice(partial(_compute, course=course), structure, reference, tighter(reference))
 
 
 def compute_twice(compute: Callable[[R, Structure], Outcome], structure: Structure, first: R, second: R) -> Outcome:
@@ -152,11 +154,13 @@ def differentiate(reference: PyscfReference, mean_field: Any, grid_response: boo
     return np.asarray(gradient.kernel(), dtype=np.float64)
 
 
-def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
+def _compute(reference: PyscfReference, structure: Structure, course: Course | None = None) -> Outcome:
     """One try: converge, settle, differentiate, look at the result."""
-    field = converge(reference, structure)
+    field = converge(reference, structure, course)
     if isinstance(field, Failure):
         return field
+    if course is not None:
+        course.look()
     try:
         return _finish(reference, structure, field)
     except (ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
@@ -164,19 +168,20 @@ def _compute(reference: PyscfReference, structure: Structure) -> Outcome:
         return Failure(FailureKind.SCF_FAIL, message, {"scf_rungs": field.trace.rungs})
 
 
-def converge(reference: PyscfReference, structure: Structure) -> Field | Failure:
+def converge(reference: PyscfReference, structure: Structure, course: Course | None = None) -> Field | Failure:
     """Find the field of the ground state and test it.
 
     Args:
         reference: The level of theory and its numerical limits.
         structure: The molecule, already checked.
+        course: How much time there is, and the checkpoint of an earlier process; None if nothing interrupts.
 
     Returns:
         The field, or the failure: SCF_FAIL, or REJECTED by the spin policy.
     """
     lib.num_threads(reference.threads)
     molecule = _molecule(reference, structure)
-    mean_field, trace = _mean_field(reference, molecule), Trace()
+    mean_field, trace = _mean_field(reference, molecule), Trace(course=course)
     try:
         anew = partial(_mean_field, reference, molecule) if reference.smearing_ha is None else None
         ahead = density_by_gpu(_mean_field(reference, molecule)) if reference.device == "gpu" else None

@@ -147,7 +147,7 @@ def sweep_spool(directory: Path) -> list[SpooledResult]:
     directory = Path(directory)
     if not directory.is_dir():
         return []
-    for part in directory.glob(f"*{_SUFFIX}.*.part"):
+    for part in directory.glob("*.part"):
         try:
             # A process may still be writing a young one: with an external scheduler labels outlive the orchestrator.
             if time.time() - part.stat().st_mtime > _ABANDONED_S:

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -17,11 +18,15 @@ from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.identity import canonical_json
 from alflow.domain.label import NonFiniteError, check_forces
 from alflow.reference.cost import size_of
+from alflow.reference.course import Course, Interrupted, checkpoint_path
 from alflow.reference.request import LabelRequest
 from alflow.reference.spool import spool_path, write_spooled
 from alflow.reference.spotcheck import spot_check
 
-__all__ = ["FAILURE_FILE", "Beginning", "Work"]
+__all__ = ["END_FILE", "FAILURE_FILE", "Beginning", "Work"]
+
+END_FILE: Final = "end.txt"
+"""Where, in the scratch folder, the parent writes when the time of its worker is up; see :class:`Course`."""
 
 FAILURE_FILE: Final = "failure.json"
 """Where, in the scratch folder, a failure is handed to the parent."""
@@ -74,7 +79,10 @@ class Work:
         request = self.request
         outcome: Outcome
         try:
-            outcome = request.reference.evaluate(request.structure)
+            outcome = self._evaluated()
+        except Interrupted:
+            message = "The time of its worker was up; it goes on from its checkpoint."
+            outcome = Failure(FailureKind.WALLTIME, message)
         except MemoryError as error:
             outcome = Failure(FailureKind.OOM, f"Memory could not be allocated: {error}.")
         except NonFiniteError as error:
@@ -97,6 +105,31 @@ class Work:
             (self.scratch / FAILURE_FILE).write_text(canonical_json(record), encoding="utf-8")
         else:
             raise TypeError(f"A reference returns an Evaluation or a Failure; found {type(outcome).__name__}.")
+
+    def _evaluated(self) -> Outcome:
+        """Evaluate the structure, from the checkpoint of an earlier attempt if there is one.
+
+        Raises:
+            Interrupted: The time of the worker was up; there is a checkpoint.
+        """
+        request = self.request
+        in_steps = getattr(request.reference, "evaluate_in_steps", None)
+        if in_steps is None:
+            return request.reference.evaluate(request.structure)
+        ids = (request.structure.id, request.reference.level.id)
+        course = Course(
+            checkpoint_path(request.spool, *ids), *ids, self.scratch / END_FILE, request.checkpoint_every_s
+        )  # fmt: skip
+        signal.signal(signal.SIGTERM, lambda number, frame: course.stop())
+        outcome: Outcome = in_steps(request.structure, course)
+        if isinstance(outcome, Failure) and course.restarted:
+            course.forget()
+            outcome = in_steps(request.structure, course)
+        told: dict[str, Any] = {"restarted": True} if course.restarted else {}
+        told |= {"checkpoint": course.note} if course.note is not None else {}
+        if isinstance(outcome, Evaluation) and told:
+            outcome = replace(outcome, diagnostics={**outcome.diagnostics, **told})
+        return outcome
 
     def _spool(self, evaluation: Evaluation) -> None:
         request = self.request

@@ -51,6 +51,7 @@ SQL = {
     "jobs": "UPDATE label_jobs SET attempts = 2 WHERE id = (SELECT min(id) FROM label_jobs)",
     "attempts": "UPDATE label_jobs SET attempts = 99 WHERE id = (SELECT min(id) FROM label_jobs)",
     "labels": f"UPDATE label_jobs SET state = 'dropped' WHERE id = (SELECT min(id) FROM label_jobs {DONE})",
+    "checkpoints": "UPDATE walkers SET step = step + 1 WHERE walker = 0",
     "digests": "DELETE FROM dataset_members WHERE rowid = 1",
 }
 """How each invariant is broken in SQL."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from alflow.campaign import elsewhere
+from alflow.campaign import elsewhere, launch
 from alflow.campaign.breaker import CRASH_LIMIT
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
@@ -363,3 +363,16 @@ def test_a_scheduler_that_does_not_come_back_pauses_the_campaign_and_says_how_to
     ((state, reason),) = rows(tmp_path / "toy.db", "SELECT state, reason FROM campaigns")
     assert state == "stopped"
     assert "could not be reached" in reason
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_campaign_that_waits_for_its_first_workers_keeps_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten minutes without a beat would look like death to another orchestrator."""
+    monkeypatch.setattr(launch, "BEAT_S", 0.3)
+    with cluster(tmp_path / "cluster") as made, pytest.raises(ConfigError, match=r"no worker at .* takes label"):
+        run_campaign(on(made, tmp_path, wait_s=4.0))
+    ((beat,),) = rows(tmp_path / "toy.db", "SELECT beat FROM campaigns")
+    assert beat >= 5

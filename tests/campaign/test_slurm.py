@@ -62,6 +62,7 @@ def test_each_class_of_jobs_has_a_script_that_bash_understands(tmp_path: Path) -
     assert {"--ntasks=1", "--mem-per-cpu=3072M", "--partition=gpu"} <= set(options["explore+train"])
     assert "exec srun --ntasks=4 --cpus-per-task=1 python3 -m distributed.cli.dask_worker" in made["label"]
     assert "date +%s) + 41940 ))" in made["label"], "12 h less twice 600 s and a minute"
+    assert "ALFLOW_ENDS_AT=$(( $(date +%s) + 43200 ))" in made["label"], "12 h"
     assert "--resources 'explore=1 train=1'" in made["explore+train"]
     assert "date +%s) + 3000 ))" in made["explore+train"]
 

@@ -7,13 +7,15 @@ import os
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from alflow.domain import Evaluation, Failure, FailureKind, Level, Outcome, Structure
 from alflow.reference import MorseMolecule, PyscfReference
+from alflow.reference.course import Checkpoint, Course
 
 IMPATIENT = PyscfReference(functional="hf", basis="sto-3g", max_cycles=1, gradient_tolerance_ha=1e-13)
 """The real engine with no chance to converge."""
@@ -124,3 +126,35 @@ class BadMachine:
         if os.uname().nodename == self.host:
             os.abort()
         return self.inner.evaluate(structure)
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """A surface that takes its time, in steps between which it may be interrupted; each label tells where it began.
+
+    Attributes:
+        inner: What is computed in the end.
+        steps: Number of steps.
+        pause_s: Time of a step, s.
+    """
+
+    inner: MorseMolecule
+    steps: int
+    pause_s: float
+
+    @property
+    def level(self) -> Level:
+        return self.inner.level
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        return self.inner.evaluate(structure)
+
+    def evaluate_in_steps(self, structure: Structure, course: Course) -> Outcome:
+        found = course.take()
+        begun = int(found.told["done"]) if found is not None else 0
+        course.restarted = found is not None
+        for done in range(begun + 1, self.steps + 1):
+            time.sleep(self.pause_s)
+            course.step(partial(Checkpoint, {"made": np.arange(done)}, {"done": done}), last=done == self.steps)
+        made = self.inner.evaluate(structure)
+        return made if isinstance(made, Failure) else replace(made, diagnostics={"began_at_step": begun})

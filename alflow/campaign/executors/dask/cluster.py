@@ -19,7 +19,7 @@ from distributed import Client
 from distributed.client import Future
 from distributed.security import Security
 
-from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
+from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, checkpoint_for, deliver, mark, pack, run_elsewhere
 from alflow.campaign.executors.dask import census
 from alflow.campaign.executors.dask.seats import Again, Seat
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig, refused
@@ -59,14 +59,21 @@ class ClusterWorkers:
         config: Where it is, and how to be let in.
         threads: Threads of a task, given its kind.
         folder: The campaign's folder.
+        waiting: Called again and again while the first workers are waited for.
 
     Raises:
         ConfigError: It cannot be reached, a worker has other versions, or no worker takes some kind of task, for as
             long as the configuration says to wait.
     """
 
-    def __init__(self, config: ExternalCluster, threads: Callable[[str], int], folder: Path) -> None:
-        self._config, self._threads, self._folder = config, threads, folder
+    def __init__(
+        self,
+        config: ExternalCluster,
+        threads: Callable[[str], int],
+        folder: Path,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config, self._threads, self._folder, self._waiting = config, threads, folder, waiting
         self._mark = f".here-{secrets.token_hex(8)}"
         self.session = 0
         self._prefix = secrets.token_hex(4)
@@ -128,7 +135,7 @@ class ClusterWorkers:
         self._n_sent += 1
         arrived = tuple(self._arrived.pop(seat.host, ()))
         packed = luggage if isinstance(luggage, Luggage) else Luggage(self._mark)
-        packed = Luggage(packed.mark, packed.weights, arrived)
+        packed = Luggage(packed.mark, packed.weights, arrived, checkpoint_for(task))
         key = f"{task.name}-{self._prefix}-{self._n_sent}"
         return self._client.submit(
             run_elsewhere, task, self._threads(task.name), packed,
@@ -199,6 +206,7 @@ class ClusterWorkers:
                 )
             if self._client is not None:
                 self._tell(f"Waiting for workers at {self._at}: none takes {', '.join(lacking)} yet")
+            self._waiting()
             time.sleep(0.2)
 
     def _described(self) -> str:

@@ -1,7 +1,15 @@
 """What a worker with an end does before it: take nothing more, finish what it has, and leave.
 
-``dask worker --preload alflow.campaign.executors.dask.drain`` reads the moment, in seconds since 1970, from the
-variable ALFLOW_DRAIN_AT. Dask's own ``--lifetime`` would hand the running task on and throw its result away.
+``dask worker --preload alflow.campaign.executors.dask.drain`` reads from its environment
+
+- ALFLOW_DRAIN_AT: when to begin nothing more, in seconds since 1970;
+- ALFLOW_ENDS_AT: when the worker will be killed, in seconds since 1970. A label that is not done by then is
+  interrupted in time and leaves a checkpoint;
+- ALFLOW_DRAIN_FILE: begin nothing more once this file is there, which a hook that is run before a container is ended
+  may make; ALFLOW_DRAIN_GRACE_S is then the time until the end, s.
+
+Any may be left out, but one of the first and the third is needed. Dask's own ``--lifetime`` would hand the running task
+on and throw its result away.
 """
 
 from __future__ import annotations
@@ -10,31 +18,86 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["DRAIN_AT", "dask_setup"]
+from alflow.reference.process import worker as this_process
+
+__all__ = ["DRAIN_AT", "DRAIN_FILE", "DRAIN_GRACE_S", "ENDS_AT", "dask_setup", "dask_teardown"]
 
 log = logging.getLogger("distributed.worker")
 
 DRAIN_AT: Final = "ALFLOW_DRAIN_AT"
+ENDS_AT: Final = "ALFLOW_ENDS_AT"
+DRAIN_FILE: Final = "ALFLOW_DRAIN_FILE"
+DRAIN_GRACE_S: Final = "ALFLOW_DRAIN_GRACE_S"
 
 LEAVE_AFTER_S: Final = 10
 """How long a worker must have had nothing to do: what was on its way arrives, and results are fetched."""
+
+LAST_CYCLE_S: Final = 5.0
+"""How long the labels of a worker that is told to end at once may take to leave a checkpoint; Dask gives it 8 s."""
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """When to begin nothing more, on the clock of :func:`time.monotonic`, and the file that says so earlier."""
+
+    at: float
+    file: Path | None
+    grace_s: float | None
+
+    @classmethod
+    def from_environment(cls) -> _Orders:
+        """Read them.
+
+        Raises:
+            ValueError: There are none, or one is not a number.
+        """
+        file = os.environ.get(DRAIN_FILE)
+        if DRAIN_AT not in os.environ and file is None:
+            raise ValueError(f"A worker that is to drain needs {DRAIN_AT} or {DRAIN_FILE} in its environment.")
+        ends_at, grace_s = _moment(ENDS_AT), os.environ.get(DRAIN_GRACE_S)
+        if ends_at < float("inf"):
+            this_process().ends_at = ends_at
+        return cls(_moment(DRAIN_AT), Path(file) if file else None, float(grace_s) if grace_s else None)
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        if self.file is not None and self.file.exists():
+            if self.grace_s is not None:
+                this_process().ends_at = time.monotonic() + self.grace_s
+            return True
+        return time.monotonic() >= self.at or this_process().interrupted
 
 
 def dask_setup(worker: Any) -> None:
     """Called by Dask in a worker that starts.
 
     Raises:
-        KeyError: The variable is not set.
-        ValueError: It is not a number.
+        ValueError: The environment gives no orders, or one is not a number.
     """
-    begin_at = float(os.environ[DRAIN_AT])
-    worker.loop.call_later(max(0.0, begin_at - time.time()), _drain, worker)
+    worker.loop.add_callback(_serve_and_leave, worker, _Orders.from_environment())
 
 
-async def _drain(worker: Any) -> None:
-    """Take nothing more; leave once everything is done and fetched."""
+async def dask_teardown(worker: Any) -> None:
+    """Called by Dask in a worker that ends, perhaps because it was told to: labels leave a checkpoint."""
+    this_process().ends_at = time.monotonic()
+    end = time.monotonic() + LAST_CYCLE_S
+    while worker.state.executing_count and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+
+
+def _moment(name: str) -> float:
+    """A time of day from the environment, on the clock that nobody sets; never, if it is not there."""
+    return time.monotonic() + float(os.environ[name]) - time.time() if name in os.environ else float("inf")
+
+
+async def _serve_and_leave(worker: Any, orders: _Orders) -> None:
+    """Wait until it is time; take nothing more; leave once everything is done and fetched."""
+    while not orders.due():
+        await asyncio.sleep(0.5)
     nothing = dict.fromkeys(worker.state.total_resources, 0)
     await worker.set_resources(**nothing)
     log.warning("The time of this worker is nearly up: it takes no more tasks")

@@ -22,6 +22,7 @@ from alflow.campaign.pools import KINDS, kind_of, kinds_of
 from alflow.campaign.results import failure_of
 from alflow.campaign.tasks import Answer, LabelTask, Task
 from alflow.domain import FailureKind
+from alflow.reference.process import WORKER_ENDS
 
 __all__ = ["DaskExecutor"]
 
@@ -52,6 +53,7 @@ class DaskExecutor:
         self._lost: deque[Completion] = deque()
         self._breaker = HostBreaker()
         self._board = SchedulerBoard(workers)
+        self._ending: set[str] = set()
 
     @property
     def dashboard(self) -> str | None:
@@ -95,6 +97,7 @@ class DaskExecutor:
             CampaignError: The cluster is gone for longer than anybody wants to wait.
         """
         self._workers.tend()
+        self._ending &= {seat.address for seat in self._workers.seats}  # another worker may get the same address
         self._give_up_what_left()
         self._hand_out()
         if self._lost:
@@ -140,7 +143,7 @@ class DaskExecutor:
         busy = {sent.seat.address for sent, _ in self._sent.values()}
         # Workers that take little come first, so that those that take more stay free for the rest.
         free = sorted(
-            (seat for seat in self._workers.seats if seat.address not in busy),
+            (seat for seat in self._workers.seats if seat.address not in busy | self._ending),
             key=lambda seat: (len(seat.kinds), seat.address),
         )
         for task in list(self._waiting):
@@ -173,6 +176,8 @@ class DaskExecutor:
         if not isinstance(sent.task, LabelTask) or completion.answer is None:
             return
         failure = failure_of(completion.answer)
+        if failure is not None and failure.diagnostics.get(WORKER_ENDS) is True:
+            self._ending.add(sent.seat.address)  # it will say so itself, but the next task would be quicker
         crashed = failure is not None and failure.kind is FailureKind.CRASH
         for host in self._breaker.record(sent.seat.host, crashed):
             log.warning(
