@@ -53,6 +53,9 @@ class Selecting(DatasetReading):
             (0, 0)
         """
         question = parse_question(where) if isinstance(where, str) else where
+        if question is not None and not isinstance(question, Expression):
+            found = type(where).__name__
+            raise QueryError(f"A question is a text, or comparisons such as column.walker == 1; found a {found}.")
         if level is not None:
             same = Comparison(described("level_id"), "=", self._level_id(level))
             question = same if question is None else And((question, same))
