@@ -179,7 +179,7 @@ def _list_columns(asked: bool) -> None:
 def query(
     database: Database,
     question: Annotated[
-        str, typer.Argument(help="Such as: 'formula = C2H6O and disagreement > 0.3'; all frames without.")
+        str, typer.Argument(help="Such as 'formula = C2H6O and disagreement > 0.3'; all without.", metavar="QUESTION")
     ] = "",
     columns: Annotated[str | None, typer.Option("--columns", help="Columns to show, with commas between.")] = None,
     order_by: Annotated[str | None, typer.Option("--order-by", help="Column to order by, smallest first.")] = None,

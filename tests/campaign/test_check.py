@@ -23,7 +23,10 @@ from alflow.store.arrays import encode
 
 from .toys import broken_promises, check_promises, rows, toy
 
-COPY_WITHOUT_KEYS = "CREATE TABLE plain AS SELECT * FROM {0}; DROP TABLE {0}; ALTER TABLE plain RENAME TO {0};"
+LIKE_BEFORE_VIEWS = "PRAGMA legacy_alter_table = ON; "  # else SQLite refuses: views show the table that is renamed
+COPY_WITHOUT_KEYS = LIKE_BEFORE_VIEWS + (
+    "CREATE TABLE plain AS SELECT * FROM {0}; DROP TABLE {0}; ALTER TABLE plain RENAME TO {0};"
+)
 ONE_LABEL = "(SELECT execution_key FROM labels ORDER BY structure_id LIMIT 1)"
 COLUMNS = "campaign_id, kind, subject, attempt, epoch, started_at, ended_at, status, message"
 DONE = "WHERE state = 'done'"

@@ -341,6 +341,8 @@ def test_campaigns_and_levels_can_be_kept_apart(filled: Store) -> None:
         ({"order_by": "disagrement"}, "Did you mean 'disagreement'"),
         ({"descending": True}, "needs a column to order by"),
         ({"limit": -1}, "0 or more; found -1"),
+        ({"where": column.walker}, "found a Column"),
+        ({"where": True}, "found a bool"),
     ],
 )
 def test_wrong_arguments_are_told(store: Store, arguments: dict[str, Any], message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import select
 
 from alflow.errors import QueryError
@@ -52,7 +54,10 @@ class Selecting(DatasetReading):
             ...     store.select(wrong).count(), store.select("formula = CH3CH2OH and energy < -4000").count()
             (0, 0)
         """
-        question = parse_question(where) if isinstance(where, str) else where
+        question: Any = parse_question(where) if isinstance(where, str) else where
+        if question is not None and not isinstance(question, Expression):
+            found = type(where).__name__
+            raise QueryError(f"A question is a text, or comparisons such as column.walker == 1; found a {found}.")
         if level is not None:
             same = Comparison(described("level_id"), "=", self._level_id(level))
             question = same if question is None else And((question, same))
