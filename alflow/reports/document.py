@@ -79,7 +79,8 @@ def compose(found: Findings) -> str:
 <nav aria-label="Parts of this report">{links}</nav>
 {body}
 </main>
-<footer><p>Made by alflow {escape(version("alflow"))} from the database alone; nothing was written to it. Intervals are
+<footer><p>Made by alflow {escape(version("alflow"))} from the database and its weight files; nothing was written
+to either. Intervals are
 95 % intervals. docs/report.md says how to read each part, and by which rules the verdict is made.</p></footer>
 </body>
 </html>
