@@ -227,12 +227,12 @@ def _test(found: Findings) -> Statement | None:
 
 def _source(known: Validity) -> str:
     if known.toys:
-        return "Its labels are values of a formula, not of a quantum-chemical method: nothing real is described."
+        return "Labels that are values of a formula, not of a quantum-chemical method: nothing real is described."
     names = []
     for level in known.levels:
         told = [str(level.settings[key]) for key in ("method", "functional", "basis") if level.settings.get(key)]
         names.append(f"{level.engine} ({', '.join(told)})" if told else level.engine)
-    return f"Its labels are of {listed(names)}: it is at best as good as they are."
+    return f"Labels of {listed(names)}: what learns from them is at best as good as they are."
 
 
 def reach(found: Findings) -> tuple[str, ...]:
