@@ -37,6 +37,7 @@ def compose(found: Findings) -> str:
     parts = [(name, text, part) for name, text, part in _parts(found) if found.is_campaign or name not in OF_LOOP]
     links = "".join(f'<a href="#{name}">{text}</a>' for name, text, _ in parts)
     body = join(*(part for *_, part in parts))
+    state = campaign.state + (f" ({campaign.reason})" if campaign.reason else "")
     running = " It was still running: later numbers will differ." if campaign.state == "running" else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -55,7 +56,7 @@ def compose(found: Findings) -> str:
 <header>
 <p class="kind">alflow report</p>
 <h1>{escape(campaign.name)}</h1>
-<p>{escape(found.database)} · {escape(campaign.state)} · read {found.rows.read_at:%Y-%m-%d %H:%M} UTC.{running}</p>
+<p>{escape(found.database)} · {escape(state)} · read {found.rows.read_at:%Y-%m-%d %H:%M} UTC.{running}</p>
 </header>
 <main>
 {_verdict(judge(found), found.rows.active is not None)}

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,14 +21,18 @@ from alflow.campaign.report_console import report
 from alflow.domain import Structure
 from alflow.errors import ConfigError, StoreError, StructureError
 from alflow.potentials import load_committee
+from alflow.reports import campaign_figures
 from alflow.reports.atlas import chosen, describe
+from alflow.reports.canvas import as_svg
 from alflow.reports.document import compose
 from alflow.reports.explorer import packed
 from alflow.reports.findings import Asked, Findings, find_out
+from alflow.reports.provenance import Walks
 from alflow.reports.rows import read_rows
+from alflow.reports.timeline import draw_up
 from alflow.reports.verdict import judge
 from alflow.selection import ErrorEstimate
-from alflow.store import Store
+from alflow.store import ExecutionRecord, Store
 from tests.campaign.toys import toy
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -254,6 +259,26 @@ def test_a_test_file_is_measured_with_every_committee(home: Path, found: Finding
     strange.write_text("2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n")
     report(QUIET, str(home / "toy.db"), output=tmp_path / "c.html", test=strange, dynamics=False)
     assert "could not be used" in (tmp_path / "c.html").read_text()
+
+
+def test_many_tasks_and_many_points_are_drawn_together(found: Findings) -> None:
+    """Beyond 2,000 tasks none is drawn alone, beyond 3,000 points they are an image: the page stays small."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        ExecutionRecord(1, f"{k}", "label", f"{k}", host=f"n{k % 3}", started_at=start + timedelta(minutes=k),
+                        ended_at=start + timedelta(minutes=k + 5), status="done")
+        for k in range(2500)
+    ]  # fmt: skip
+    shown = campaign_figures.timeline(replace(found, timeline=draw_up(rows)))
+    assert shown is not None
+    assert "added up" in shown.alt
+    assert len(shown.columns["host"]) == 2500
+    assert len(as_svg(shown)) < 100_000
+    dice = np.random.default_rng(0)
+    many = Walks(*dice.random((5, 4000)), ("running",) * 4000, {})
+    drawn = campaign_figures.walkers(replace(found, walks=many))
+    assert drawn is not None
+    assert "data:image/png" in as_svg(drawn)
 
 
 def test_names_and_messages_cannot_become_code(found: Findings) -> None:
