@@ -24,6 +24,7 @@ from alflow.potentials import load_committee
 from alflow.reports import campaign_figures
 from alflow.reports.atlas import chosen, describe
 from alflow.reports.canvas import as_svg
+from alflow.reports.constant_energy import ConstantEnergy
 from alflow.reports.document import compose
 from alflow.reports.explorer import packed
 from alflow.reports.findings import Asked, Findings, find_out
@@ -171,6 +172,20 @@ def test_the_verdict_follows_its_rules(found: Findings) -> None:
     assert "not as accurate as was asked for" in with_errors(10 * small)
     assert "cannot be judged yet" in with_errors(small, minimum=1000)
     assert with_errors(np.where(np.arange(n) % 2, 0.001, 0.1)).startswith("open")
+
+
+@pytest.mark.parametrize(
+    ("slopes", "tone"),
+    [((-1e-5, 1e-5, 0.0), "good"), ((2e-3, 3e-3, 2e-3), "bad"), ((-1e-3, 1e-3, 0.0), "open"), ((1e-3,), "open")],
+)
+def test_energy_is_judged_by_the_interval_of_its_drift(found: Findings, slopes: tuple[float, ...], tone: str) -> None:
+    time = np.linspace(0.0, 5.0, 11)
+    curves = np.array(slopes) * time[:, None]
+    run = ConstantEnergy("H2O", 3, time, curves, curves, np.full(curves.shape, 0.3), 5.0, 0.5, 0.2)
+    statements = judge(replace(found, constant_energy=run)).statements
+    energy = next(statement for statement in statements if statement.topic == "Energy")
+    assert energy.tone == tone
+    assert energy.text.endswith("100 % of its frames were above the threshold.")
 
 
 def test_few_audit_frames_are_not_judged(found: Findings) -> None:
