@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
-from scipy.stats import rankdata
 
 from alflow.domain.structure import FloatArray, IntArray
 from alflow.store import FrameRecord, JobRecord
@@ -174,7 +173,7 @@ def rank_correlation(x: FloatArray, y: FloatArray, confidence: float = 0.95) -> 
         [1.0, 1.0, 1.0]
     """
     n = len(x)
-    ranks = rankdata(x), rankdata(y)
+    ranks = _ranks(x), _ranks(y)
     spread = float(ranks[0].std() * ranks[1].std()) if n >= 4 else 0.0
     if spread <= 0.0:
         return None
@@ -183,3 +182,10 @@ def rank_correlation(x: FloatArray, y: FloatArray, confidence: float = 0.95) -> 
         return r, r, r
     reach = float(ndtri(0.5 + 0.5 * confidence)) * float(np.sqrt((1.0 + 0.5 * r * r) / (n - 3)))
     return r, float(np.tanh(np.arctanh(r) - reach)), float(np.tanh(np.arctanh(r) + reach))
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    shared: FloatArray = np.cumsum(counts) - 0.5 * (counts - 1.0)
+    return shared[place]

@@ -184,7 +184,7 @@ def atlas(found: Findings) -> Figure | None:
         axes.set(xlabel=f"first component ({100 * first:.0f} %)", ylabel=f"second component ({100 * second:.0f} %)")
         axes.legend(handletextpad=0.2)
 
-    alt = f"Map of {plural(len(told.structures), 'structure')} by what {told.seen_by} see of them."
+    alt = f"Map of {plural(len(told.structures), 'structure')} by {told.seen_by}."
     columns: dict[str, Any] = {
         "structure_id": [structure.id for structure in told.structures],
         "frame_id": told.frame_ids,

@@ -145,7 +145,7 @@ def data_set(found: Findings, explorer: Html | None) -> Html:
             else f"{len(told.structures):,} of {told.n_all:,} structures, drawn at random"
         )
         caption = (
-            f"The map shows {some} by what {told.seen_by} sees of them, averaged over atoms: the first two principal "
+            f"The map shows {some} by {told.seen_by}, averaged over atoms: the first two principal "
             f"components, {percent(told.explained[0])} and {percent(told.explained[1])} of the variance."
         )
     return section(

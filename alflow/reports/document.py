@@ -26,33 +26,18 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsa
 """What a browser may load for this page: nothing that is not in it."""
 
 _SIGNS: Final[dict[Tone, tuple[str, str]]] = {"good": ("✓", "yes"), "bad": ("✗", "no"), "open": ("?", "open")}
-_PARTS: Final = (
-    ("error", "Error"),
-    ("warning", "Warning"),
-    ("energy", "Energy"),
-    ("data", "Data"),
-    ("walkers", "Walkers"),
-    ("cost", "Cost"),
-    ("failures", "Failures"),
-    ("done", "What was done"),
-)
+OF_LOOP: Final = ("error", "warning", "energy", "walkers")
+"""Parts that labels of a file have nothing to say in."""
 
 
 def compose(found: Findings) -> str:
     """Write the whole page."""
     style = (files("alflow.reports") / "report.css").read_text(encoding="utf-8")
     campaign = found.rows.campaign
-    links = "".join(f'<a href="#{name}">{text}</a>' for name, text in _PARTS)
-    body = join(
-        sections.error(found),
-        sections.warning(found),
-        sections.energy(found),
-        campaign_sections.data_set(found, explorer(found.atlas)),
-        campaign_sections.walkers(found),
-        campaign_sections.cost(found),
-        campaign_sections.failures(found),
-        campaign_sections.done(found),
-    )
+    parts = [(name, text, part) for name, text, part in _parts(found) if found.is_campaign or name not in OF_LOOP]
+    links = "".join(f'<a href="#{name}">{text}</a>' for name, text, _ in parts)
+    body = join(*(part for *_, part in parts))
+    state = campaign.state + (f" ({campaign.reason})" if campaign.reason else "")
     running = " It was still running: later numbers will differ." if campaign.state == "running" else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -71,22 +56,36 @@ def compose(found: Findings) -> str:
 <header>
 <p class="kind">alflow report</p>
 <h1>{escape(campaign.name)}</h1>
-<p>{escape(found.database)} · {escape(campaign.state)} · read {found.rows.read_at:%Y-%m-%d %H:%M} UTC.{running}</p>
+<p>{escape(found.database)} · {escape(state)} · read {found.rows.read_at:%Y-%m-%d %H:%M} UTC.{running}</p>
 </header>
 <main>
-{_verdict(judge(found))}
+{_verdict(judge(found), found.rows.active is not None)}
 {_facts(found)}
 <nav aria-label="Parts of this report">{links}</nav>
 {body}
 </main>
-<footer><p>Made by alflow {escape(version("alflow"))} from the database alone; nothing was written to it. Intervals are
+<footer><p>Made by alflow {escape(version("alflow"))} from the database and its weight files; nothing was written
+to either. Intervals are
 95 % intervals. docs/report.md says how to read each part, and by which rules the verdict is made.</p></footer>
 </body>
 </html>
 """
 
 
-def _verdict(verdict: Verdict) -> Html:
+def _parts(found: Findings) -> list[tuple[str, str, Html]]:
+    return [
+        ("error", "Error", sections.error(found)),
+        ("warning", "Warning", sections.warning(found)),
+        ("energy", "Energy", sections.energy(found)),
+        ("data", "Data", campaign_sections.data_set(found, explorer(found.atlas))),
+        ("walkers", "Walkers", campaign_sections.walkers(found)),
+        ("cost", "Cost", campaign_sections.cost(found)),
+        ("failures", "Failures", campaign_sections.failures(found)),
+        ("done", "What was done", campaign_sections.done(found)),
+    ]
+
+
+def _verdict(verdict: Verdict, is_judged: bool) -> Html:
     lines = []
     for statement in verdict.statements:
         sign, word = _SIGNS[statement.tone]
@@ -94,7 +93,8 @@ def _verdict(verdict: Verdict) -> Html:
             f'<li class="{statement.tone}"><span class="sign" role="img" aria-label="{word}">{sign}</span>'
             f"<div><b>{escape(statement.topic)}</b> {escape(statement.text)}</div></li>"
         )
-    reach = f"<h3>For what</h3>{bullets(verdict.reach)}" if verdict.reach else ""
+    heading = "For what" if is_judged else "What the labels cover"
+    reach = f"<h3>{heading}</h3>{bullets(verdict.reach)}" if verdict.reach else ""
     return Html(
         f'<section class="verdict {verdict.tone}" aria-labelledby="verdict-title"><h2 id="verdict-title">'
         f'{escape(verdict.headline)}</h2><ul class="reasons">{"".join(lines)}</ul>{reach}</section>'

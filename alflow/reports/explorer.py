@@ -1,6 +1,6 @@
 """The map of the data set as something to play with: a picture to point at, and the structure beside it.
 
-Written by hand instead of taken from a viewer's library: some 12 kB of script against 3 MB (decision 0027). Positions
+Written by hand instead of taken from a viewer's library: some 14 kB of script against 3 MB (decision 0027). Positions
 travel as 16-bit integers in steps of :func:`packed`'s scale, which is at most 1/32767 of the largest coordinate.
 """
 

@@ -20,6 +20,7 @@ PART_COLORS: Final = {
     "validation": PALETTE["amber"],
     "audit": PALETTE["teal"],
     "not used yet": PALETTE["violet"],
+    "label": PALETTE["blue"],
     "given up": PALETTE["red"],
     "test": PALETTE["blue"],
 }

@@ -240,7 +240,9 @@ def _atlas(rows: Rows, parity: Parity | None, committee: Committee | None) -> At
         places=places,
         explained=explained,
         n_all=len(structures),
-        seen_by="the active committee" if committee is not None else "the default symmetry functions",
+        seen_by="the descriptors of the active committee"
+        if committee is not None
+        else "the default symmetry functions",
         parts=tuple(all_parts[k] for k in keep),
         frame_ids=tuple(names[k] for k in keep),
         energy=np.array([energy[k] for k in keep]),

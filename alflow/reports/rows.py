@@ -65,9 +65,13 @@ class Rows:
     def parts(self) -> tuple[str, ...]:
         """Part of the active committee's data set each label belongs to; ``not used yet`` for newer ones.
 
+        Without a committee each is a ``label``.
+
         Audit labels are never learnt from, so newer ones belong to their part from the beginning.
         """
-        known = self.members[self.active.dataset_digest] if self.active is not None else {}
+        if self.active is None:
+            return ("label",) * len(self.done)
+        known = self.members[self.active.dataset_digest]
         return tuple(
             "audit" if job.purpose == "audit" else known.get((job.structure_id, job.level_id), "not used yet")
             for job in self.done

@@ -27,8 +27,6 @@ def error(found: Findings) -> Html:
         "Audit labels are frames drawn at random among those that were not flagged, and are never learnt from: their "
         "error is the honest one. Validation labels were flagged, so they are harder than a typical frame."
     )
-    if not found.is_campaign:
-        return section("error", "How large is the error?", lead, note("Labels of a file: no committee was trained."))
     n_shown, n_all = len(found.parity.energy) if found.parity is not None else 0, len(found.rows.labels)
     drawn = (
         f" {n_shown:,} of {n_all:,} labels: all held out, and of the others a random sample." if n_shown < n_all else ""

@@ -197,17 +197,18 @@ def _energy(found: Findings) -> Statement | None:
     )
     if run.problem:
         told += f" (ended early: {run.problem})"
+    beyond = f" {percent(run.beyond)} of its frames were above the threshold." if run.beyond else ""
     if run.problem.startswith("the energy"):
-        return Statement("Energy", "bad", f"{told}.")
+        return Statement("Energy", "bad", f"{told}.{beyond}")
     if not np.isfinite(drift[1:]).all():
-        return Statement("Energy", "open", f"{told}.")
+        return Statement("Energy", "open", f"{told}.{beyond}")
+    limit = f"{1000 * DRIFT_EV_ATOM_PS:g} meV/atom/ps"
     if max(abs(drift[1]), abs(drift[2])) <= DRIFT_EV_ATOM_PS:
-        return Statement("Energy", "good", f"{told}: conserved.")
-    surely = drift[1] > DRIFT_EV_ATOM_PS or drift[2] < -DRIFT_EV_ATOM_PS
-    end = "not conserved" if surely else "too short or too few trajectories to call it conserved"
-    return Statement(
-        "Energy", "bad" if surely else "open", f"{told}: {end} within {1000 * DRIFT_EV_ATOM_PS:g} meV/atom/ps."
-    )
+        return Statement("Energy", "good", f"{told}: conserved within {limit}.{beyond}")
+    if drift[1] > DRIFT_EV_ATOM_PS or drift[2] < -DRIFT_EV_ATOM_PS:
+        return Statement("Energy", "bad", f"{told}: not conserved within {limit}.{beyond}")
+    told += f": too short, or too few trajectories, to call it conserved within {limit}"
+    return Statement("Energy", "open", f"{told}.{beyond}")
 
 
 def _test(found: Findings) -> Statement | None:
@@ -227,12 +228,12 @@ def _test(found: Findings) -> Statement | None:
 
 def _source(known: Validity) -> str:
     if known.toys:
-        return "Its labels are values of a formula, not of a quantum-chemical method: nothing real is described."
+        return "Labels that are values of a formula, not of a quantum-chemical method: nothing real is described."
     names = []
     for level in known.levels:
         told = [str(level.settings[key]) for key in ("method", "functional", "basis") if level.settings.get(key)]
         names.append(f"{level.engine} ({', '.join(told)})" if told else level.engine)
-    return f"Its labels are of {listed(names)}: it is at best as good as they are."
+    return f"Labels of {listed(names)}: what learns from them is at best as good as they are."
 
 
 def reach(found: Findings) -> tuple[str, ...]:

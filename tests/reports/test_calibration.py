@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from alflow.reports.calibration import calibrate, rank_correlation, share_of, verdicts
 from alflow.store import FrameRecord, JobRecord
@@ -71,6 +72,15 @@ def test_the_interval_of_a_rank_correlation_covers_as_often_as_it_says() -> None
         assert found is not None
         hits += found[1] <= truth <= found[2]
     assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_equal_values_share_a_rank() -> None:
+    """Against scipy, with ties in both."""
+    dice = np.random.default_rng(1)
+    x, y = dice.integers(0, 5, 40).astype(float), dice.integers(0, 5, 40).astype(float)
+    found = rank_correlation(x, y)
+    assert found is not None
+    assert found[0] == pytest.approx(spearmanr(x, y).statistic)
 
 
 def test_without_spread_there_is_no_correlation() -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,16 +19,21 @@ from alflow.campaign.export import export_labels
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.report_console import report
 from alflow.domain import Structure
-from alflow.errors import ConfigError, StoreError, StructureError
+from alflow.errors import ConfigError, StoreError, FormatError
 from alflow.potentials import load_committee
+from alflow.reports import campaign_figures
 from alflow.reports.atlas import chosen, describe
+from alflow.reports.canvas import as_svg
+from alflow.reports.constant_energy import ConstantEnergy
 from alflow.reports.document import compose
 from alflow.reports.explorer import packed
 from alflow.reports.findings import Asked, Findings, find_out
+from alflow.reports.provenance import Walks
 from alflow.reports.rows import read_rows
+from alflow.reports.timeline import draw_up
 from alflow.reports.verdict import judge
 from alflow.selection import ErrorEstimate
-from alflow.store import Store
+from alflow.store import ExecutionRecord, Store
 from tests.campaign.toys import toy
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -168,6 +174,20 @@ def test_the_verdict_follows_its_rules(found: Findings) -> None:
     assert with_errors(np.where(np.arange(n) % 2, 0.001, 0.1)).startswith("open")
 
 
+@pytest.mark.parametrize(
+    ("slopes", "tone"),
+    [((-1e-5, 1e-5, 0.0), "good"), ((2e-3, 3e-3, 2e-3), "bad"), ((-1e-3, 1e-3, 0.0), "open"), ((1e-3,), "open")],
+)
+def test_energy_is_judged_by_the_interval_of_its_drift(found: Findings, slopes: tuple[float, ...], tone: str) -> None:
+    time = np.linspace(0.0, 5.0, 11)
+    curves = np.array(slopes) * time[:, None]
+    run = ConstantEnergy("H2O", 3, time, curves, curves, np.full(curves.shape, 0.3), 5.0, 0.5, 0.2)
+    statements = judge(replace(found, constant_energy=run)).statements
+    energy = next(statement for statement in statements if statement.topic == "Energy")
+    assert energy.tone == tone
+    assert energy.text.endswith("100 % of its frames were above the threshold.")
+
+
 def test_few_audit_frames_are_not_judged(found: Findings) -> None:
     assert found.parity is not None
     keep = [place for place, part in enumerate(found.parity.parts) if part == "audit"][2:]
@@ -248,12 +268,32 @@ def test_a_test_file_is_measured_with_every_committee(home: Path, found: Finding
     assert float(curve[-1]["test_force_mae_ev_ang"]) == pytest.approx(found.parity.mean_error.mean(), rel=1e-4)
     bare = tmp_path / "bare.xyz"
     bare.write_text("3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
-    with pytest.raises(StructureError, match=r"frame 0: no energy or no forces"):
+    with pytest.raises(FormatError, match=r"frame 0: there is no energy"):
         report(QUIET, str(home / "toy.db"), output=tmp_path / "b.html", test=bare)
     strange = tmp_path / "strange.xyz"
     strange.write_text("2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n")
     report(QUIET, str(home / "toy.db"), output=tmp_path / "c.html", test=strange, dynamics=False)
     assert "could not be used" in (tmp_path / "c.html").read_text()
+
+
+def test_many_tasks_and_many_points_are_drawn_together(found: Findings) -> None:
+    """Beyond 2,000 tasks none is drawn alone, beyond 3,000 points they are an image: the page stays small."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        ExecutionRecord(1, f"{k}", "label", f"{k}", host=f"n{k % 3}", started_at=start + timedelta(minutes=k),
+                        ended_at=start + timedelta(minutes=k + 5), status="done")
+        for k in range(2500)
+    ]  # fmt: skip
+    shown = campaign_figures.timeline(replace(found, timeline=draw_up(rows)))
+    assert shown is not None
+    assert "added up" in shown.alt
+    assert len(shown.columns["host"]) == 2500
+    assert len(as_svg(shown)) < 100_000
+    dice = np.random.default_rng(0)
+    many = Walks(*dice.random((5, 4000)), ("running",) * 4000, {})
+    drawn = campaign_figures.walkers(replace(found, walks=many))
+    assert drawn is not None
+    assert "data:image/png" in as_svg(drawn)
 
 
 def test_names_and_messages_cannot_become_code(found: Findings) -> None:
