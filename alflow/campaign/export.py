@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -54,7 +54,8 @@ def export_labels(
             of_split = f" of the split {split}" if done else ""
             raise ConfigError(f"{shown(database)} holds no label{of_split} yet; there is nothing to export.")
         about = {"campaign": campaign.name, "campaign_uuid": campaign.uuid, "alflow_version": version("alflow")}
-        return write_file(output, _labels(store, campaign.name, wanted), form, about)
+        told = {"campaign": campaign.name, "alflow_version": about["alflow_version"]}
+        return write_file(output, _labels(store, told, wanted), form, about)
 
 
 def write_file(output: Path, rows: Iterable[Exported], form: str | None, about: dict[str, Any]) -> int:
@@ -100,21 +101,19 @@ def _write_qcschema(output: Path, rows: Iterable[Exported]) -> int:
     return number
 
 
-def _labels(store: Store, name: str, jobs: Sequence[JobRecord]) -> Iterator[Exported]:
+def _labels(store: Store, about: Mapping[str, Any], jobs: Sequence[JobRecord]) -> Iterator[Exported]:
     """Labels with what the campaign knows of them, read in batches."""
     for begin in range(0, len(jobs), BATCH):
         some = jobs[begin : begin + BATCH]
         labels = store.labels_by_id([(job.structure_id, job.level_id) for job in some])
         frames = store.frames_by_id(job.frame_id for job in some)
         for job, label in zip(some, labels, strict=True):
-            yield label, told_of(name, job, frames[job.frame_id])
+            yield label, {**about, **told_of(job, frames[job.frame_id])}
 
 
-def told_of(name: str, job: JobRecord, frame: FrameRecord) -> dict[str, Any]:
-    """What the campaign of that name knows of a label: where it comes from and what it is for."""
+def told_of(job: JobRecord, frame: FrameRecord) -> dict[str, Any]:
+    """What a campaign knows of a label: where it comes from and what it is for."""
     told: dict[str, Any] = {
-        "campaign": name,
-        "alflow_version": version("alflow"),
         "frame_id": job.frame_id,
         "attempt": job.attempts,
         "purpose": job.purpose,

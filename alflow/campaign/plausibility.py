@@ -41,7 +41,7 @@ def implausible(structure: Structure, evaluation: Evaluation, geometry: bool = T
 
         >>> methane = Structure.of("CHHHH", np.eye(5, 3) + 0.1)
         >>> implausible(methane, Evaluation(-25400.0, np.zeros((5, 3))), geometry=False)
-        'an energy of -25400 eV is below that of all electrons of CH4 (-1451 eV)'
+        'an energy of -25400 eV is below that of all electrons of CH4 (-1452 eV)'
     """
     lowest = _lowest(structure.numbers.tobytes())
     if evaluation.energy < 1.1 * lowest:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from importlib.metadata import version
 from itertools import islice
 from typing import Any, Final, TextIO
 
@@ -113,8 +114,10 @@ def _as_json(selection: Selection, columns: Sequence[Described]) -> None:
 
 def _as_xyz(selection: Selection, columns: Sequence[Described]) -> None:
     names = {campaign.id: campaign.name for campaign in selection.store.campaigns()}
+    about = {"alflow_version": version("alflow")}
     for frame, job, label in selection.labelled():
-        sys.stdout.write(frame_text(label, told_of(names[frame.campaign_id], job, frame)))
+        told = {"campaign": names[frame.campaign_id], **about, **told_of(job, frame)}
+        sys.stdout.write(frame_text(label, told))
 
 
 FORMATS: Final[Mapping[str, Callable[[Selection, Sequence[Described]], None]]] = {

@@ -315,7 +315,8 @@ def frame_text(label: Label, told: Mapping[str, Any]) -> str:
     entries |= {"diagnostics": canonical_json(known), "provenance": canonical_json(dict(label.provenance))}
     table = np.concatenate([block.reshape(len(structure), -1) for _, block in blocks], axis=1).tolist()
     lines = [f"{symbol} {' '.join(map(repr, row))}\n" for symbol, row in zip(structure.symbols, table, strict=True)]
-    comment = " ".join(f"{key}={_value(value)}" for key, value in entries.items())
+    written = {key: _value(value) for key, value in entries.items()}
+    comment = " ".join(f"{key}={text}" for key, text in written.items() if text != '""')  # ASE misreads an empty one
     return f"{len(structure)}\n{comment}\n{''.join(lines)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -89,7 +90,7 @@ def test_deepmd_keeps_every_bit_but_the_last_of_the_stress(written: list[Label])
 def test_ase_reads_what_is_written_as_extended_xyz(written: list[Label]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "labels.extxyz"
-        write_labels(path, [(label, TOLD) for label in written])
+        write_labels(path, [(label, {**TOLD, "reason": ""}) for label in written])
         for atoms, label in zip(read(path, index=":", format="extxyz"), written, strict=True):
             structure, evaluation = label.structure, label.evaluation
             np.testing.assert_array_equal(atoms.positions, structure.positions)
@@ -102,6 +103,9 @@ def test_ase_reads_what_is_written_as_extended_xyz(written: list[Label]) -> None
             if evaluation.stress is not None:
                 np.testing.assert_array_equal(atoms.get_stress(voigt=False), evaluation.stress)
             assert atoms.info["split"] == "train"
+            assert atoms.info["level_id"] == label.level.id
+            assert json.loads(atoms.info["level"]) == json.loads(label.level.to_json())
+            assert json.loads(atoms.info["versions"]) == {"alflow": "0.1"}
 
 
 @few

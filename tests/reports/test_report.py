@@ -19,7 +19,7 @@ from alflow.campaign.export import export_labels
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.report_console import report
 from alflow.domain import Structure
-from alflow.errors import ConfigError, StoreError, FormatError
+from alflow.errors import ConfigError, FormatError, StoreError
 from alflow.potentials import load_committee
 from alflow.reports import campaign_figures
 from alflow.reports.atlas import chosen, describe
