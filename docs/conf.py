@@ -74,6 +74,9 @@ FACES: Final = (
     "alflow.tensors",
     "alflow.potentials",
     "alflow.reference",
+    "alflow.reference.course",
+    "alflow.formats",
+    "alflow.formats.file_units",
     "alflow.store",
     "alflow.exploration",
     "alflow.selection",
@@ -81,6 +84,7 @@ FACES: Final = (
     "alflow.testing",
     "alflow.training",
     "alflow.reports.summary",
+    "alflow.reports.timesplit",
 )
 """Modules whose ``__all__`` is public."""
 

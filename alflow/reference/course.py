@@ -104,7 +104,7 @@ class Course:
         structure_id: Id of the structure.
         level_id: Id of the level of theory.
         end_file: A file which, once it is there, holds the end of the worker on the clock that all processes of a
-            machine share (:func:`time.monotonic`, s).
+            machine share (``time.monotonic``, s).
         every_s: Least time between two checkpoints, s; half of it before the last.
 
     Attributes:
@@ -123,7 +123,7 @@ class Course:
     def take(self) -> Checkpoint | None:
         """The checkpoint an earlier process has left, if there is one that is whole and of this calculation.
 
-        Whoever goes on from it says so with :attr:`restarted`; whoever cannot, with :meth:`ignore`.
+        Whoever goes on from it says so with ``restarted``; whoever cannot, with :meth:`ignore`.
         """
         try:
             return Checkpoint.from_bytes(self._path.read_bytes(), *self._ids)
