@@ -2,6 +2,7 @@
 
 The rules, in the order in which they are asked; each gives one sentence:
 
+0. *Weights.* If the weight file of the active committee is gone or altered, that is said, and counts against it.
 1. *Error.* Shown to be below the target: the upper end of the 95 % interval of the audit error is below it, on at least
    the campaign's ``audit_minimum`` of frames. Shown to be above it: the lower end is. Else it is open. With fewer than
    :data:`FEWEST` audit frames it cannot be judged at all.
@@ -82,7 +83,7 @@ def judge(found: Findings) -> Verdict:
         text = f"There is no potential to judge yet: {plural(n_labels, 'label')}, and no committee was trained."
         return Verdict("open", text, (), reach(found))
     error = _error(found)
-    statements = [error, _warning(found), _blind_spots(found), _energy(found), _test(found)]
+    statements = [error, _weights(found), _warning(found), _blind_spots(found), _energy(found), _test(found)]
     kept = tuple(statement for statement in statements if statement is not None)
     where = _where(found)
     if error.tone == "open":
@@ -90,7 +91,7 @@ def judge(found: Findings) -> Verdict:
     elif error.tone == "bad":
         headline = "This potential is not as accurate as was asked for."
     elif any(statement.tone == "bad" for statement in kept):
-        headline = f"This potential is as accurate as was asked for {where}, with reservations."
+        headline = f"This potential is accurate enough {where}, but there are reservations."
     else:
         headline = f"This potential can be trusted {where}."
     tone: Tone = "bad" if any(statement.tone == "bad" for statement in kept) else error.tone
@@ -145,6 +146,13 @@ def _error(found: Findings) -> Statement:
     )
 
 
+def _weights(found: Findings) -> Statement | None:
+    if "committee" not in found.omitted:
+        return None
+    text = "The committee itself could not be looked at; what is said is from when it was trained."
+    return Statement("Weights", "bad", f"{text} {found.omitted['committee']}")
+
+
 def _warning(found: Findings) -> Statement:
     numbers = found.calibration.verdicts(None, found.target)
     if numbers.n < FEWEST_RANKED or numbers.correlation is None:
@@ -172,10 +180,11 @@ def _blind_spots(found: Findings) -> Statement | None:
         now = found.parity.mean_error[found.parity.of("audit")]
         share = share_of(int((now > found.target).sum()), len(now))
     told = (
-        f"Of {plural(share.n, 'audit frame')}, none of which was flagged, {share.count} have an error above the target "
-        f"({percent(share.share)}, 95 % interval {percent(share.lower)} to {percent(share.upper)}); by the committees "
-        f"that drew them it was {drawn.count} of {drawn.n}"
+        f"Among {plural(share.n, 'audit frame')}, none of which was flagged, {share.count} with an error above the "
+        f"target ({percent(share.share)}, 95 % interval {percent(share.lower)} to {percent(share.upper)})"
     )
+    if share is not drawn:
+        told += f"; by the committees that drew them it was {drawn.count} of {drawn.n}"
     if share.n < FEWEST:
         return Statement("Blind spots", "open", f"{told}: too few to judge.")
     tone: Tone = "good" if share.upper < 0.5 else "bad" if share.lower > 0.5 else "open"
@@ -186,7 +195,7 @@ def _energy(found: Findings) -> Statement | None:
     run = found.constant_energy
     if run is None:
         return Statement(
-            "Energy", "open", f"Energy conservation was not tested: {found.omitted.get('dynamics', 'no run')}"
+            "Energy", "open", f"Energy conservation was not tested: {found.omitted.get('dynamics', 'no committee.')}"
         )
     drift = run.drift
     if drift is None:

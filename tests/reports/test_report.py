@@ -247,7 +247,8 @@ def test_weights_that_are_gone_or_altered_are_told_and_the_rest_is_there(home: P
     assert 'id="figure-parity"' not in text
     assert "default symmetry functions" in text
     assert "1 committee(s) are missing or altered" in text
-    assert any(statement.topic == "Error" for statement in verdict.statements), "as measured when it was trained"
+    assert [statement.topic for statement in verdict.statements[:2]] == ["Error", "Weights"], "as when it was trained"
+    assert verdict.tone == "bad", "nobody can use a potential whose file is gone"
 
 
 def _exported(folder: Path) -> Path:
