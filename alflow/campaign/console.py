@@ -100,7 +100,11 @@ def next_commands(ended: Ended) -> list[str]:
     python = Path(sys.executable)
     alflow = "alflow" if shutil.which("alflow") else str(python.with_name("alflow"))
     database, name = shown(ended.database), shlex.quote(ended.name)
-    commands = [f"{alflow} status {database} {name}", f"{alflow} export {database} {ended.name}.xyz --name {name}"]
+    commands = [
+        f"{alflow} status {database} {name}",
+        f"{alflow} report {database} --name {name}",
+        f"{alflow} export {database} {ended.name}.xyz --name {name}",
+    ]
     if ended.state.phase != "finished":
         commands.insert(0, f"{alflow} resume {database} {name}")
     if ended.committee:
