@@ -237,7 +237,7 @@ def test_what_is_new_is_read_in_pieces(store: Store, campaign: CampaignRecord, l
     numbers = [number for number, _ in (*first, *rest)]
     assert store.executions_ended(numbers) == []
     with store.transaction(lease) as tx:
-        tx.finish_execution("run-2", "done", wall_s=1.5)
+        tx.finish_execution(ExecutionEnd("run-2", "done", wall_s=1.5))
     ((number, row),) = store.executions_ended(numbers)
     assert (number, row.key, row.status, row.wall_s) == (numbers[2], "run-2", "done", 1.5)
     frames = [samples.frame(campaign.id, number).id for number in range(4)]

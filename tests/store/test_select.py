@@ -20,6 +20,7 @@ from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
 from alflow.errors import QueryError, StoreError
 from alflow.store import (
     CommitteeRecord,
+    ExecutionEnd,
     ExecutionRecord,
     Expression,
     FrameRecord,
@@ -112,7 +113,8 @@ def add_label(tx: Any, campaign_id: int, frame: FrameRecord, number: int, level:
         return
     key = f"{campaign_id}-{number}"
     tx.start_execution(ExecutionRecord(campaign_id, key, "label", job.id))
-    tx.finish_execution(key, "done", host=f"node{number % 3}", wall_s=1.5 * number, peak_memory_mb=100.0 + number)
+    cost = {"host": f"node{number % 3}", "wall_s": 1.5 * number, "peak_memory_mb": 100.0 + number}
+    tx.finish_execution(ExecutionEnd(key, "done", **cost))
     tx.add_label(label(number, level), key)
     tx.put_job(JobRecord(**{**vars(job), "state": "done", "attempts": 1, "event_seq": 2 * number + 2}))
     error = None if frame.disagreement is None else 0.02 * number
