@@ -290,7 +290,7 @@ def _training(state: State, event: TrainingDone) -> Change:
             error=dict(event.metrics),
         )
         upper = event.metrics.get("audit_force_mae_upper_ev_ang")
-        n_audit = round(event.metrics.get("n_audit", 0)) - state.n_given_audit
+        n_audit = round(event.metrics.get("n_audit", 0))
         if (
             state.phase == "running"
             and upper is not None
