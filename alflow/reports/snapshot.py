@@ -181,6 +181,7 @@ class SnapshotReader:
             "queued": self._jobs.get("pending", 0),
             "running": self._jobs.get("running", 0),
             "done": self._jobs.get("done", 0),
+            "given": self._tally.n_given,
             "failed_attempts": self._tally.failed_attempts,
             "quarantined": self._jobs.get("quarantined", 0),
             "dropped": self._jobs.get("dropped", 0),

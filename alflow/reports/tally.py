@@ -35,6 +35,7 @@ COUNTED: Final = frozenset(
         "segment_done",
         "label_done",
         "training_done",
+        "labels_given",
         "committee_given",
         "committee_lost",
     )
@@ -88,6 +89,7 @@ class Tally:
         disagreement: What walkers reported in the course of time, eV/Å.
         labels: Labels in the course of time.
         n_labels: How many came; labels that were there before are not among them.
+        n_given: How many of those the campaign began with.
         label_times: When the latest labels came, s since 1970, oldest first.
         failed_attempts: Attempts at labels that failed.
         failures: The latest failures of all kinds, oldest first.
@@ -100,7 +102,7 @@ class Tally:
         self.last_s = self.begun_s = 0.0
         self.stopping = False
         self.generation = 0
-        self.failed_attempts = self.n_labels = 0
+        self.failed_attempts = self.n_labels = self.n_given = 0
         self.pools: Mapping[str, int] = {}
         self.drained: tuple[str, ...] = ()
         self.walkers = [WalkerLine(number) for number in range(walkers)]
@@ -207,6 +209,9 @@ class Tally:
             return
         metrics = told["metrics"]
         self._generation(int(metrics.get("n_train", told["n_labels"])), metrics)
+
+    def _labels_given(self, told: Mapping[str, Any]) -> None:
+        self.n_given += len(told["frames"])
 
     def _committee_given(self, told: Mapping[str, Any]) -> None:
         self._generation(0, {})

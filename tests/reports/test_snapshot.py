@@ -159,10 +159,10 @@ def test_a_committee_that_was_given_is_the_first_generation_and_given_labels_are
     """The page counts generations as the summary does, and the speed of labels from those that were made."""
     tally = Tally(0)
     trained = {"accepted": True, "n_labels": 20, "metrics": {"n_train": 18.0, "validation_force_mae_ev_ang": 0.1}}
-    told = [("labels_given", {"frames": []}), ("committee_given", {"sha256": "ab"}), ("training_done", trained)]
+    told = [("labels_given", {"frames": [{}] * 20}), ("committee_given", {"sha256": "ab"}), ("training_done", trained)]
     for seq, (kind, payload) in enumerate([*told, ("label_done", {"frame_id": "f"})], start=1):
         tally.add(EventRecord(1, seq, kind, payload, START))
-    assert (tally.generation, tally.n_labels) == (2, 1)
+    assert (tally.generation, tally.n_labels, tally.n_given) == (2, 1, 20)
     curve = [(row["generation"], row["n_labels"], row["audit_force_mae_ev_ang"]) for row in tally.generations]
     assert curve == [(1, 0, None), (2, 18, None)]
 
