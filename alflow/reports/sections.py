@@ -25,7 +25,7 @@ def error(found: Findings) -> Html:
     """How large the error is."""
     lead = (
         "Audit labels are frames drawn at random among those that were not flagged, and are never learnt from: their "
-        "error is the honest one. Validation labels were flagged, so they are harder than a typical frame."
+        "error is the honest one. Validation labels were flagged, which makes them harder than a typical frame, or given."
     )
     n_shown, n_all = len(found.parity.energy) if found.parity is not None else 0, len(found.rows.labels)
     drawn = (
