@@ -269,7 +269,7 @@ class LabellingRun:
 
         def write(tx: Transaction) -> None:
             tx.finish_execution(ExecutionEnd(key, "lost", cause, message, worker, **spent))
-            tx.put_job(replace(again, state="quarantined") if given_up else again)
+            tx.put_job(replace(again, state="quarantined", failure_kind=cause) if given_up else again)
 
         self._store.write(self._lease, write)
         if given_up:

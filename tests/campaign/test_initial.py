@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from alflow.campaign.commands import ProposeSeeds, PutJob, StartExploring, StartTraining, TakeCommittee, TakeLabels
 from alflow.campaign.config import load_config
@@ -26,6 +27,7 @@ from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.labelling import label_structures
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
+from alflow.cli import app
 from alflow.domain import Structure
 from alflow.errors import CampaignError, ConfigError
 from alflow.exploration import rattle
@@ -184,6 +186,9 @@ def test_a_campaign_begins_with_a_committee(tmp_path: Path) -> None:
     assert (ended.state.phase, ended.state.committee_lost) == ("finished", False)
     assert ended.state.n_done == campaign.label_budget
     assert committees(campaign.database)[0][:3] == (1, "superseded", weights.stem)
+    lines = [line.split() for line in CliRunner().invoke(app, ["status", campaign.database]).stdout.splitlines()]
+    first = lines[[line[:2] for line in lines].index(["generation", "labels"]) + 1]
+    assert first[:2] == ["1", "given"], "it has learnt from labels that nobody knows here"
     kinds = [kind for (kind,) in rows(campaign.database, "SELECT kind FROM events ORDER BY seq")]
     assert "seeds_proposed" not in kinds
     assert "committee_lost" not in kinds

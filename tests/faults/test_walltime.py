@@ -73,6 +73,7 @@ def test_what_an_interrupted_label_of_a_file_has_cost_is_known(tmp_path: Path) -
     database, longer = str(tmp_path / "labels.db"), replace(STEPWISE, steps=1000, pause_s=0.0)
     (found,) = label_structures([WATER], longer, Limits(), database, "labels", 1, InlineExecutor)
     assert found.state == "failed"
+    assert rows(database, "SELECT state, failure_kind FROM label_jobs") == [("quarantined", "WALLTIME")]
     told = "SELECT DISTINCT status, failure_kind, wall_s > 0, host IS NOT NULL FROM executions"
     assert rows(database, told) == [("lost", "WALLTIME", True, True)]
 
@@ -84,7 +85,7 @@ def test_a_label_that_never_has_time_is_given_up_without_a_trace_in_the_spool(tm
     assert ended.state.phase == "failed"
     assert (
         rows(config.database, "SELECT state, attempts, n_lost, failure_kind FROM label_jobs")
-        == [("quarantined", 0, 10, "WORKER_LOST")] * 3
+        == [("quarantined", 0, 10, "WALLTIME")] * 3
     )
     assert list((tmp_path / "toy.alflow" / "spool").iterdir()) == []
 
