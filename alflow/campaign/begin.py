@@ -34,17 +34,14 @@ def labels_given(state: State, event: LabelsGiven) -> Change:
     if state.labels_given or state.n_done:
         raise CampaignError("Labels can be given only once, before all others; the journal has labels_given too late.")
     requests = [Request(frame.frame_id, frame.structure_id, frame.purpose, 0.0, -1, 0) for frame in event.frames]
-    audit = sum(frame.purpose == "audit" for frame in event.frames)
     n = len(requests)
     state = replace(
         state,
         labels_given=True,
         complete=event.complete,
         n_given=n,
-        n_given_audit=audit,
         n_done=n,
-        n_train=n - audit,
-        n_audit=audit,
+        n_train=n,
     )
     state, commands = begin(state)
     return state, [*(job_of(request, "done") for request in requests), *commands]

@@ -175,7 +175,8 @@ def curve_table(summary: Summary) -> Table:
         table.add_column(column, justify="right")
     for labels, generation, metrics in summary.learning_curve:
         cells = [_milli(metrics.get(f"{part}_force_mae_ev_ang")) for part in ("validation", "audit")]
-        table.add_row(str(generation), str(labels), *cells, f"{metrics.get('n_audit', 0):.0f}")
+        learnt = "given" if metrics.get("given") else str(labels)
+        table.add_row(str(generation), learnt, *cells, f"{metrics.get('n_audit', 0):.0f}")
     return table
 
 

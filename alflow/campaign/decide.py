@@ -144,7 +144,7 @@ def _start_again(state: State, task: str) -> Change:
     return state.with_task(task, running), [start]
 
 
-def _put_back(state: State, task: str, innocent: bool = False) -> Change:
+def _put_back(state: State, task: str, innocent: bool = False, cause: str = "WORKER_LOST") -> Change:
     """What it was before a task began; its loss counts against it unless it cannot be to blame."""
     running = state.running[task]
     state = state.without_task(task)
@@ -159,9 +159,9 @@ def _put_back(state: State, task: str, innocent: bool = False) -> Change:
     assert running.request is not None
     request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
     if request.n_lost >= LOSS_LIMIT and not innocent:
-        message = f"its worker was lost {request.n_lost} times"
+        message = f"its worker was lost, or the time of its worker was up, {request.n_lost} times"
         state = settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
-        return state, [job_of(request, "quarantined", "WORKER_LOST", message)]
+        return state, [job_of(request, "quarantined", cause, message)]
     state, commands = enqueue(state, request)
     return state, commands
 
@@ -290,7 +290,7 @@ def _training(state: State, event: TrainingDone) -> Change:
             error=dict(event.metrics),
         )
         upper = event.metrics.get("audit_force_mae_upper_ev_ang")
-        n_audit = round(event.metrics.get("n_audit", 0)) - state.n_given_audit
+        n_audit = round(event.metrics.get("n_audit", 0))
         if (
             state.phase == "running"
             and upper is not None
@@ -329,7 +329,7 @@ def _rescored(state: State, event: QueueRescored) -> Change:
 
 def _lost(state: State, event: TaskLost) -> Change:
     innocent = event.cause == FailureKind.SCHEDULER_LOST
-    state, commands = _put_back(state, event.task, innocent)
+    state, commands = _put_back(state, event.task, innocent, event.cause)
     # Time that is up says nothing about the machines; but what never ends in time is not tried for ever.
     state = replace(state, losses=state.losses + (event.cause == FailureKind.WORKER_LOST))
     if state.losses >= LOSS_LIMIT:

@@ -137,7 +137,7 @@ class GivenLabel:
 
     frame_id: str
     structure_id: str
-    purpose: Literal["seed", "flagged", "audit"]
+    purpose: Literal["seed", "flagged"]
 
 
 @dataclass(frozen=True)

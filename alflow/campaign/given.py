@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.events import CommitteeGiven, GivenLabel, LabelsGiven
@@ -58,7 +55,8 @@ def given_labels(store: Store, site: Site, remember: Callable[[str, Structure], 
     """The labels of the database, as the first data of a campaign.
 
     The first of them, as many as there would be starting frames, are always learnt from; of the others one in ten
-    judges new committees, as with labels of the campaign's own.
+    judges new committees, as with labels of the campaign's own. None is an audit: who chose these structures, and which
+    committee learnt from them, is not known, and an audit is drawn at random from where the walkers go.
 
     Args:
         store: The database.
@@ -67,28 +65,17 @@ def given_labels(store: Store, site: Site, remember: Callable[[str, Structure], 
     """
     config = site.config
     structures = list(_usable(store, config, site.structures, site.reference.level.id))
-    audit = _drawn(len(structures), config)
     given: list[GivenLabel] = []
     frames: list[tuple[FrameRecord, Structure]] = []
-    always = config.initial_labels
     for number, structure in enumerate(structures):
         name = frame_name(site.campaign_id, "given", -1, number, structure.id)
-        purpose: Any = "audit" if number in audit else "seed" if always > 0 else "flagged"
-        always -= purpose == "seed"
-        given.append(GivenLabel(name, structure.id, purpose))
-        decision: Any = "audit" if purpose == "audit" else "seed"
-        record = FrameRecord(name, site.campaign_id, structure.id, "given", decision, step=number, reason=FOUND_HERE)
+        given.append(GivenLabel(name, structure.id, "seed" if number < config.initial_labels else "flagged"))
+        record = FrameRecord(name, site.campaign_id, structure.id, "given", "seed", step=number, reason=FOUND_HERE)
         frames.append((record, structure))
         remember(name, structure)
     known = {number for structure in structures for number in structure.numbers.tolist()}
     wanted = {number for structure in site.structures for number in structure.numbers.tolist()}
     return Interpretation(LabelsGiven(tuple(given), wanted <= known), frames=tuple(frames))
-
-
-def _drawn(n_labels: int, config: CampaignConfig) -> set[int]:
-    """Numbers of the labels that are only measured on; never so many that too few are left for a first committee."""
-    wanted = min(round(config.audit_fraction * n_labels), max(0, n_labels - config.initial_labels))
-    return set(np.random.default_rng(config.seed).permutation(n_labels)[:wanted].tolist())
 
 
 def given_committee(site: Site) -> Interpretation:

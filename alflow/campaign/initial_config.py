@@ -18,8 +18,8 @@ class InitialConfig(ClosedModel):
 
     Attributes:
         labels: Whether all labels of this database at the campaign's own level, of its elements, charge and
-            multiplicity, are its first data; ``audit_fraction`` of them, drawn at random, are only measured on. They
-            cost nothing of the budget. Starting frames are labelled only if they are too few.
+            multiplicity, are its first data. They cost nothing of the budget, and none of them is an audit. Starting
+            frames are labelled only if they are too few.
         committee: Weight file of a trained committee: it is generation 1, and the walkers move at once. It must know
             all elements, and have the form that ``model:`` describes. Without ``labels:`` the next committee learns
             from new labels alone.

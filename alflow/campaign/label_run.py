@@ -248,13 +248,15 @@ class LabellingRun:
         elif failure is not None and failure.kind is FailureKind.BUG:
             self._give_up(job, key, str(failure.diagnostics.get("traceback", failure.message)))
         elif failure is not None and failure.kind is FailureKind.WALLTIME:
-            self._lose(job, key, failure.message, completion.worker, failure.kind)
+            self._lose(job, key, failure.message, completion.worker, failure.kind, cost_of(answer))
         elif failure is not None:
             self._fail(job, key, failure, cost_of(answer))
         else:
             self._commit(job, key, answer.value, cost_of(answer))
 
-    def _lose(self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind) -> None:
+    def _lose(
+        self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind, cost: Cost | None = None
+    ) -> None:
         """A worker died, or its time was up: nobody's fault, and free.
 
         Raises:
@@ -263,10 +265,11 @@ class LabellingRun:
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
         given_up = again.n_lost >= LOSS_LIMIT
         self._losses += 1
+        spent = vars(cost) if cost is not None else {}
 
         def write(tx: Transaction) -> None:
-            tx.finish_execution(ExecutionEnd(key, "lost", cause, message, worker))
-            tx.put_job(replace(again, state="quarantined") if given_up else again)
+            tx.finish_execution(ExecutionEnd(key, "lost", cause, message, worker, **spent))
+            tx.put_job(replace(again, state="quarantined", failure_kind=cause) if given_up else again)
 
         self._store.write(self._lease, write)
         if given_up:

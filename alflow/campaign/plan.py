@@ -238,7 +238,7 @@ def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[Stat
 
 def _audit_wanted(state: State) -> bool:
     waiting = waiting_for(state.queue, "audit") + state.running_of("audit")
-    audits = state.n_audit - state.n_given_audit + waiting  # given ones say nothing of where the walkers go
+    audits = state.n_audit + waiting
     labelling = state.queue or state.running_of("label")
     if not labelling and state.quiet_steps > 0 and state.config.audit_fraction > 0:
         # Nothing is uncertain and the labellers are idle: find out whether the committee is right to be so sure.

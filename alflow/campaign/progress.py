@@ -177,7 +177,7 @@ def _sentence(state: State, event: Event | None) -> str:
             return f"generation {state.generation} learnt from {_learnt(event)} labels: {describe_error(state)}"
         return f"a committee was rejected: {event.reason}"
     if isinstance(event, LabelsGiven):
-        return f"{state.n_given} labels of the database are the first data, {state.n_given_audit} of them for audit"
+        return f"{state.n_given} labels of the database are the first data"
     if isinstance(event, CommitteeGiven):
         return f"generation 1 is the committee {event.sha256[:12]}"
     if isinstance(event, LabelFailed):

@@ -123,7 +123,6 @@ class State:
         labels_given: Whether labels of the database were taken over.
         complete: Whether every element of the starting structures occurs among them.
         n_given: Labels that were taken over; no part of the budget.
-        n_given_audit: Those of them that are only measured on.
         n_done: Labels committed. Their order is the order of their events.
         n_train: Labels committed that are not audit labels.
         n_audit: Audit labels committed.
@@ -164,7 +163,6 @@ class State:
     labels_given: bool = False
     complete: bool = False
     n_given: int = 0
-    n_given_audit: int = 0
     n_done: int = 0
     n_train: int = 0
     n_audit: int = 0

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,24 @@ def machines(executions: Sequence[ExecutionRecord]) -> list[Machine]:
 
 
 def versions(labels: Sequence[Label]) -> dict[str, dict[str, int]]:
-    """Programs that made labels: by name, each version with its number of labels."""
+    """Programs that made labels: by name, each version with its number of labels.
+
+    An imported label was made by what its file tells, not by what has imported it.
+    """
     found: dict[str, Counter[str]] = {}
     for label in labels:
+        made: Any = label.provenance
+        file = made.get("imported_from")
+        while isinstance(made, Mapping) and "imported_from" in made:
+            before = made.get("before")
+            made = before.get("provenance") if isinstance(before, Mapping) else None
         # what runs a label is told by its process, what computes it by the reference
-        for told in (label.provenance.get("versions"), label.evaluation.diagnostics.get("versions")):
-            for name, version in told.items() if isinstance(told, Mapping) else ():
+        ran = made.get("versions") if isinstance(made, Mapping) else None
+        told = [some for some in (ran, label.evaluation.diagnostics.get("versions")) if isinstance(some, Mapping)]
+        if file is not None and not told:
+            told = [{"not told by the file": PurePath(str(file)).name}]
+        for some in told:
+            for name, version in some.items():
                 found.setdefault(str(name), Counter())[str(version)] += 1
     return {name: dict(found[name]) for name in sorted(found)}
 

@@ -25,7 +25,7 @@ def error(found: Findings) -> Html:
     """How large the error is."""
     lead = (
         "Audit labels are frames drawn at random among those that were not flagged, and are never learnt from: their "
-        "error is the honest one. Validation labels were flagged, so they are harder than a typical frame."
+        "error is the honest one. Validation labels were flagged, so they are harder than a typical frame, or given."
     )
     n_shown, n_all = len(found.parity.energy) if found.parity is not None else 0, len(found.rows.labels)
     drawn = (
@@ -61,7 +61,8 @@ def _generations(found: Findings) -> Html | None:
             audit += f" ({_milli(bounds[0])} to {_milli(bounds[1])})"
         test = "–" if g.test is None else interval(g.test.mean, g.test.lower, g.test.upper, milli, "")
         cells = [_milli(m.get("validation_force_mae_ev_ang")), audit, f"{m.get('n_audit', 0):.0f}"]
-        rows.append([g.record.generation, g.record.state, g.n_train, *cells, *([test] if found.test else [])])
+        learnt = "given" if m.get("given") else g.n_train
+        rows.append([g.record.generation, g.record.state, learnt, *cells, *([test] if found.test else [])])
     head = ["Generation", "State", "Labels learnt from", "Validation", "Audit (95 % interval)", "Audit frames"]
     caption = "Mean absolute error of a force component when each committee was trained, meV/Å"
     head += ["Test file"] if found.test else []

@@ -175,17 +175,18 @@ class SnapshotReader:
 
     def _labels(self, now: float) -> dict[str, Any]:
         elapsed = self._ledger.split().elapsed_s
-        done = self._jobs.get("done", 0)
+        came = self._tally.n_labels
         running = self.campaign.state == "running"
         return {
             "queued": self._jobs.get("pending", 0),
             "running": self._jobs.get("running", 0),
-            "done": done,
+            "done": self._jobs.get("done", 0),
+            "given": self._tally.n_given,
             "failed_attempts": self._tally.failed_attempts,
             "quarantined": self._jobs.get("quarantined", 0),
             "dropped": self._jobs.get("dropped", 0),
             "per_hour": _digits(self._tally.labels_per_hour(now)) if running else None,
-            "per_hour_mean": _digits(3600 * (done - 1) / elapsed) if done > 1 and elapsed > 0 else None,
+            "per_hour_mean": _digits(3600 * (came - 1) / elapsed) if came > 1 and elapsed > 0 else None,
             "width_s": self._tally.labels.width_s,
             "counts": [[begin, count] for begin, count, _, _ in self._tally.labels.points()],
         }

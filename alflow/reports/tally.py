@@ -35,6 +35,8 @@ COUNTED: Final = frozenset(
         "segment_done",
         "label_done",
         "training_done",
+        "labels_given",
+        "committee_given",
         "committee_lost",
     )
 )
@@ -86,6 +88,8 @@ class Tally:
         walkers: Every walker, by number.
         disagreement: What walkers reported in the course of time, eV/Å.
         labels: Labels in the course of time.
+        n_labels: How many came; labels that were there before are not among them.
+        n_given: How many of those the campaign began with.
         label_times: When the latest labels came, s since 1970, oldest first.
         failed_attempts: Attempts at labels that failed.
         failures: The latest failures of all kinds, oldest first.
@@ -98,7 +102,7 @@ class Tally:
         self.last_s = self.begun_s = 0.0
         self.stopping = False
         self.generation = 0
-        self.failed_attempts = 0
+        self.failed_attempts = self.n_labels = self.n_given = 0
         self.pools: Mapping[str, int] = {}
         self.drained: tuple[str, ...] = ()
         self.walkers = [WalkerLine(number) for number in range(walkers)]
@@ -124,7 +128,8 @@ class Tally:
         ended = row.ended_at.timestamp() if row.ended_at is not None else self.last_s
         lines = row.message.strip().splitlines() or [""]
         message = lines[-1] if row.failure_kind is FailureKind.BUG else row.message
-        frame = row.subject if row.kind == "label" else None
+        # the request of a label that was wanted of a file is named by its frame and its level
+        frame = row.subject.partition("-")[0] if row.kind == "label" else None
         self._failure(row.failure_kind.value, row.kind, message, ended, frame)
 
     def labels_per_hour(self, now_s: float, window_s: float = 600.0) -> float | None:
@@ -189,6 +194,7 @@ class Tally:
             del self.frames[next(iter(self.frames))]
 
     def _label_done(self, told: Mapping[str, Any]) -> None:
+        self.n_labels += 1
         self.label_times.append(self.last_s)
         self.labels.add(self.last_s, 1.0)
         if told["frame_id"] in self.frames:
@@ -201,12 +207,21 @@ class Tally:
         if not told["accepted"]:
             self._failure("REJECTED_COMMITTEE", "train", told["reason"], self.last_s)
             return
-        self.generation += 1
         metrics = told["metrics"]
+        self._generation(int(metrics.get("n_train", told["n_labels"])), metrics)
+
+    def _labels_given(self, told: Mapping[str, Any]) -> None:
+        self.n_given += len(told["frames"])
+
+    def _committee_given(self, told: Mapping[str, Any]) -> None:
+        self._generation(0, {})
+
+    def _generation(self, n_labels: int, metrics: Mapping[str, Any]) -> None:
+        self.generation += 1
         self.generations.append(
             {
                 "generation": self.generation,
-                "n_labels": int(metrics.get("n_train", told["n_labels"])),
+                "n_labels": n_labels,
                 "n_audit": int(metrics.get("n_audit", 0)),
                 "audit_force_mae_ev_ang": metrics.get("audit_force_mae_ev_ang"),
                 "audit_force_mae_lower_ev_ang": metrics.get("audit_force_mae_lower_ev_ang"),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from alflow.domain import FailureKind
 from alflow.store import EventRecord, ExecutionRecord
 
 __all__ = ["TimeLedger", "TimeSplit", "split_time", "takes"]
@@ -65,10 +66,11 @@ class TimeLedger:
         """Take note of attempts that have ended since the last time, and of the events that came meanwhile.
 
         Args:
-            executions: Attempts; one that has not ended, or was lost, does not count.
+            executions: Attempts; one that has not ended does not count, and of those that were lost only a label that
+                was interrupted at its worker's end: how long it worked is known, and the next attempt goes on from it.
             events: The journal goes on with these.
         """
-        ended = [row for row in executions if row.ended_at is not None and row.status != "lost"]
+        ended = [row for row in executions if row.ended_at is not None and _counts(row)]
         if self._begin is None:
             first = [row.ended_at for row in ended if row.kind == "label" and row.status == "done" and row.ended_at]
             self._begin = min(first, default=None)
@@ -146,6 +148,11 @@ def split_time(executions: Iterable[ExecutionRecord], events: Iterable[EventReco
     ledger = TimeLedger()
     ledger.add(executions, events)
     return ledger.split()
+
+
+def _counts(row: ExecutionRecord) -> bool:
+    """Whether it is known how long a task held its slot. Who was lost may have ended long before that was noticed."""
+    return row.status != "lost" or (row.failure_kind is FailureKind.WALLTIME and row.wall_s is not None)
 
 
 def takes(pool: str) -> frozenset[str]:

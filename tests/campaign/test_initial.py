@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from alflow.campaign.commands import ProposeSeeds, PutJob, StartExploring, StartTraining, TakeCommittee, TakeLabels
 from alflow.campaign.config import load_config
@@ -26,6 +27,7 @@ from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.labelling import label_structures
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
+from alflow.cli import app
 from alflow.domain import Structure
 from alflow.errors import CampaignError, ConfigError
 from alflow.exploration import rattle
@@ -38,8 +40,8 @@ WATER = Structure.of("OHH", WATER_ANG)
 STARTED = CampaignStarted(config(initial={"labels": True}).model_dump(mode="json"), ("s0",), 2)
 
 
-def given(n: int, audit: int = 1, complete: bool = True) -> LabelsGiven:
-    frames = tuple(GivenLabel(f"g{i}", f"t{i}", "audit" if i < audit else "seed") for i in range(n))
+def given(n: int, complete: bool = True) -> LabelsGiven:
+    frames = tuple(GivenLabel(f"g{i}", f"t{i}", "seed") for i in range(n))
     return LabelsGiven(frames, complete)
 
 
@@ -52,13 +54,13 @@ def after(*events: Event) -> tuple[State, list[Any]]:
 
 def test_labels_that_are_there_are_trained_on_at_once() -> None:
     assert after(STARTED)[1] == [TakeLabels()]
-    state, commands = after(STARTED, given(20, audit=2))
+    state, commands = after(STARTED, given(20))
     assert [c.state for c in commands if isinstance(c, PutJob)] == ["done"] * 20
     assert [type(c) for c in commands[20:]] == [StartTraining]
-    assert (state.phase, state.n_done, state.n_train, state.n_audit, state.n_spent) == ("running", 20, 18, 2, 0)
+    assert (state.phase, state.n_done, state.n_train, state.n_audit, state.n_spent) == ("running", 20, 20, 0, 0)
 
 
-@pytest.mark.parametrize(("event", "seeds"), [(given(3, audit=0), 1), (given(9, complete=False), 1), (given(0, 0), 4)])
+@pytest.mark.parametrize(("event", "seeds"), [(given(3), 1), (given(9, complete=False), 1), (given(0), 4)])
 def test_too_few_labels_are_made_up_for_by_starting_frames(event: LabelsGiven, seeds: int) -> None:
     """An element that no label has is no less of a reason than too few of them."""
     _, commands = after(STARTED, event)
@@ -89,7 +91,7 @@ def test_whoever_dies_at_the_beginning_begins_again() -> None:
 def test_given_labels_are_no_part_of_the_budget_and_survive_replay(seed: int) -> None:
     world = World(seed)
     world.record(CampaignStarted(config(initial={"labels": True}).model_dump(mode="json"), ("s0",), 2))
-    world.record(given(30, audit=3))
+    world.record(given(30))
     for _ in range(4000):
         if world.states[-1].ended:
             break
@@ -100,7 +102,7 @@ def test_given_labels_are_no_part_of_the_budget_and_survive_replay(seed: int) ->
     last = world.states[-1]
     assert last.phase == "finished"
     assert last.n_done - 30 <= last.config.label_budget
-    assert last.n_audit - 3 >= 1, "audits of where the walkers go are drawn all the same"
+    assert last.n_audit >= 1, "audits are drawn from where the walkers go, and none of what was given"
     assert replay(event_from_payload(event_to_payload(event)) for event in world.events) == last
 
 
@@ -135,13 +137,15 @@ def test_a_campaign_begins_with_the_labels_of_its_database(tmp_path: Path) -> No
         with pytest.raises(Interrupted):
             run_campaign(campaign, observers=[After(kind)])
     ended = resume_campaign(campaign.database, "toy").state
-    assert (ended.phase, ended.n_given, ended.n_given_audit) == ("finished", 20, 2)
+    assert (ended.phase, ended.n_given) == ("finished", 20)
     assert ended.n_done == 20 + campaign.label_budget
     assert broken_promises(campaign.database) == {}
     given = rows(campaign.database, "SELECT count(*) FROM executions WHERE kind = 'label' AND campaign_id = 2")
     assert given == [(campaign.label_budget,)], "no given label was computed again"
-    parts = "SELECT n_train + n_validation + n_audit, n_audit FROM datasets ORDER BY created_at LIMIT 1"
-    assert rows(campaign.database, parts) == [(20, 2)]
+    parts = "SELECT n_train + n_validation, n_validation > 0, n_audit FROM datasets ORDER BY created_at LIMIT 1"
+    assert rows(campaign.database, parts) == [(20, 1, 0)]
+    drawn = "SELECT DISTINCT origin FROM frames WHERE campaign_id = 2 AND decision = 'audit'"
+    assert rows(campaign.database, drawn) == [("walker",)], "no audit that somebody else may have learnt from"
     assert run_campaign(campaign).state == ended
 
 
@@ -182,6 +186,9 @@ def test_a_campaign_begins_with_a_committee(tmp_path: Path) -> None:
     assert (ended.state.phase, ended.state.committee_lost) == ("finished", False)
     assert ended.state.n_done == campaign.label_budget
     assert committees(campaign.database)[0][:3] == (1, "superseded", weights.stem)
+    lines = [line.split() for line in CliRunner().invoke(app, ["status", campaign.database]).stdout.splitlines()]
+    first = lines[[line[:2] for line in lines].index(["generation", "labels"]) + 1]
+    assert first[:2] == ["1", "given"], "it has learnt from labels that nobody knows here"
     kinds = [kind for (kind,) in rows(campaign.database, "SELECT kind FROM events ORDER BY seq")]
     assert "seeds_proposed" not in kinds
     assert "committee_lost" not in kinds

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from alflow.campaign.executors import Completion
+from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
+from alflow.campaign.labelling import label_structures
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pool_config import ExternalCluster
 from alflow.campaign.results import failure_of
 from alflow.campaign.tasks import LabelTask
 from alflow.domain import Evaluation, FailureKind, Structure
 from alflow.reference import LabelRequest, MorseMolecule
+from alflow.reference.config import Limits
 from alflow.reference.course import checkpoint_path
 from alflow.reference.process import worker
 from tests.campaign.test_cluster import can_hide, cluster, wait_for
@@ -67,13 +69,23 @@ def test_an_interrupted_label_costs_no_attempt_and_goes_on_where_it_was(tmp_path
 
 
 @pytest.mark.usefixtures("no_time")
+def test_what_an_interrupted_label_of_a_file_has_cost_is_known(tmp_path: Path) -> None:
+    database, longer = str(tmp_path / "labels.db"), replace(STEPWISE, steps=1000, pause_s=0.0)
+    (found,) = label_structures([WATER], longer, Limits(), database, "labels", 1, InlineExecutor)
+    assert found.state == "failed"
+    assert rows(database, "SELECT state, failure_kind FROM label_jobs") == [("quarantined", "WALLTIME")]
+    told = "SELECT DISTINCT status, failure_kind, wall_s > 0, host IS NOT NULL FROM executions"
+    assert rows(database, told) == [("lost", "WALLTIME", True, True)]
+
+
+@pytest.mark.usefixtures("no_time")
 def test_a_label_that_never_has_time_is_given_up_without_a_trace_in_the_spool(tmp_path: Path) -> None:
     config = toy(tmp_path, initial_labels=3, label_budget=4)
     ended = run_campaign(config, reference=replace(STEPWISE, steps=1000, pause_s=0.0))
     assert ended.state.phase == "failed"
     assert (
         rows(config.database, "SELECT state, attempts, n_lost, failure_kind FROM label_jobs")
-        == [("quarantined", 0, 10, "WORKER_LOST")] * 3
+        == [("quarantined", 0, 10, "WALLTIME")] * 3
     )
     assert list((tmp_path / "toy.alflow" / "spool").iterdir()) == []
 

@@ -16,7 +16,7 @@ import pytest
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.progress import simulated_ps
 from alflow.campaign.state import State
-from alflow.domain import Structure
+from alflow.domain import FailureKind, Structure
 from alflow.reports.answers import MOST_ATOMS, answer, drawable
 from alflow.reports.feed import Feed
 from alflow.reports.snapshot import SHOWN_WALKERS, Live, SnapshotReader
@@ -153,6 +153,25 @@ def test_secrets_in_messages_are_left_out_and_events_of_tomorrow_do_no_harm() ->
 def test_a_structure_too_large_to_be_drawn_is_not_sent() -> None:
     positions = [[3.0 * n, 0.0, 0.0] for n in range(MOST_ATOMS + 1)]
     assert drawable(Structure.of(["Ar"] * len(positions), positions)) is None
+
+
+def test_a_committee_that_was_given_is_the_first_generation_and_given_labels_are_no_work() -> None:
+    """The page counts generations as the summary does, and the speed of labels from those that were made."""
+    tally = Tally(0)
+    trained = {"accepted": True, "n_labels": 20, "metrics": {"n_train": 18.0, "validation_force_mae_ev_ang": 0.1}}
+    told = [("labels_given", {"frames": [{}] * 20}), ("committee_given", {"sha256": "ab"}), ("training_done", trained)]
+    for seq, (kind, payload) in enumerate([*told, ("label_done", {"frame_id": "f"})], start=1):
+        tally.add(EventRecord(1, seq, kind, payload, START))
+    assert (tally.generation, tally.n_labels, tally.n_given) == (2, 1, 20)
+    curve = [(row["generation"], row["n_labels"], row["audit_force_mae_ev_ang"]) for row in tally.generations]
+    assert curve == [(1, 0, None), (2, 18, None)]
+
+
+def test_a_failed_label_of_a_file_leads_to_its_frame() -> None:
+    tally = Tally(0)
+    row = ExecutionRecord(1, "key", "label", "0a1b-89abcdef", status="failed", failure_kind=FailureKind.CRASH)
+    tally.add_failure(row)
+    assert tally.failures[0]["frame"] == "0a1b"
 
 
 def test_labels_of_a_file_have_a_page_too(tmp_path: Path) -> None:

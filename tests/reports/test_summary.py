@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from alflow.domain import FailureKind
 from alflow.reports.summary import drained_machines
 from alflow.reports.timesplit import TimeLedger, split_time
 from alflow.store import EventRecord, ExecutionRecord
@@ -61,6 +62,18 @@ def test_what_a_worker_has_not_measured_is_handing_over() -> None:
     split = split_time(executions, events)
     assert split.busy_s == pytest.approx({"label": 8, "handover": 2})
     assert split.share("idle") == pytest.approx(0.0)
+
+
+def test_a_label_that_was_interrupted_at_its_workers_end_worked_all_the_same() -> None:
+    """The next attempt goes on from it. When somebody who was lost stopped to work, nobody knows."""
+    events = [event(n + 1, kind, 10 * n, slots=1) for n, kind in enumerate(("campaign_started", *["label_done"] * 3))]
+    interrupted = replace(
+        run("b", "label", 10, 20, cpu_s=9.0, wall_s=9.0), status="lost", failure_kind=FailureKind.WALLTIME
+    )
+    lost = replace(run("c", "label", 20, 30), status="lost", failure_kind=FailureKind.WORKER_LOST)
+    split = split_time([run("a", "label", 0, 10), interrupted, lost], events)
+    assert split.busy_s == pytest.approx({"label": 9, "handover": 1})
+    assert split.share("idle") == pytest.approx(0.5)
 
 
 def test_the_time_between_a_stop_and_a_resume_is_nobodys() -> None:

@@ -94,6 +94,18 @@ def test_versions_are_told_by_the_label_process_and_by_the_reference() -> None:
     assert versions(made) == {"numpy": {"2.4": 2, "2.5": 1}, "tblite": {"0.8.0": 3}}
 
 
+def test_an_imported_label_was_not_made_by_what_imported_it() -> None:
+    dimer = Structure.of("HH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
+    here = {"imported_from": "/data/orca.xyz", "versions": {"alflow": "0.1.0"}}
+    made_elsewhere = {**here, "before": {"provenance": {"versions": {"pyscf": "2.8"}}}}
+    again = {**here, "before": {"provenance": made_elsewhere}}
+    made = [
+        Label(dimer, Level("imported", {}), Evaluation(-1.0, np.zeros((2, 3))), told)
+        for told in (here, made_elsewhere, again)
+    ]
+    assert versions(made) == {"not told by the file": {"orca.xyz": 1}, "pyscf": {"2.8": 2}}
+
+
 def test_a_configuration_is_flattened_and_geometries_are_counted() -> None:
     config = {"config": {"model": {"members": 4}, "cores": None, "seed": 3}, "structures": [{}, {}]}
     assert settings(config) == [("model.members", "4"), ("seed", "3"), ("starting structures", "2")]

@@ -90,13 +90,14 @@ function tiles(told) {
   const span = low === null ? `${measured.n_audit} audit ${measured.n_audit === 1 ? "frame" : "frames"}, no interval yet` : `95 %: ${milli(low)} to ${milli(measured.audit_force_mae_upper_ev_ang)}`;
   const unknown = held === null ? "no audit labels yet" : `no audit labels yet; held out ${milli(held)}`;
   put($("k-error-more"), [mae === null ? unknown : span, aim].filter(Boolean).join("\n"));
-  unit($("k-labels"), grouped(l.done), c.label_budget ? `of ${grouped(c.label_budget)}` : "");
-  $("k-bar").style.width = `${c.label_budget ? Math.min(100, (100 * l.done) / c.label_budget) : 0}%`;
-  put($("k-labels-more"), l.per_hour !== null ? `${grouped(l.per_hour)} per hour now` : l.per_hour_mean ? `${grouped(l.per_hour_mean)} per hour on average` : "");
+  unit($("k-labels"), grouped(l.done - l.given), c.label_budget ? `of ${grouped(c.label_budget)}` : "");
+  $("k-bar").style.width = `${c.label_budget ? Math.min(100, (100 * (l.done - l.given)) / c.label_budget) : 0}%`;
+  const speed = l.per_hour !== null ? `${grouped(l.per_hour)} per hour now` : l.per_hour_mean ? `${grouped(l.per_hour_mean)} per hour on average` : "";
+  put($("k-labels-more"), [l.given && `${grouped(l.given)} were given`, speed].filter(Boolean).join(" · "));
   counts($("k-queue"), [[l.queued, "queued", "queued"], [l.running, "running", "running"], [l.failed_attempts, "failed", "failed"],
     [l.quarantined, "given up", "quarantined"], [l.dropped, "dropped", "dropped"]]);
   put($("k-generation"), g.active ? String(g.active) : "none yet");
-  put($("k-generation-more"), [g.active ? `learnt from ${measured.n_labels} labels` : "it needs the first labels", g.training ? "training the next" : ""].filter(Boolean).join(" · "));
+  put($("k-generation-more"), [g.active ? (measured.n_labels ? `learnt from ${measured.n_labels} labels` : "given, not trained here") : "it needs the first labels", g.training ? "training the next" : ""].filter(Boolean).join(" · "));
   counts($("k-walkers"), ["moving", "waiting", "paused", "reset"].map((word) => [w.counts[word] || 0, word, word]));
   unit($("k-time"), w.simulated_ps >= 1000 ? grouped(w.simulated_ps) : fixed(w.simulated_ps, w.simulated_ps < 10 ? 2 : 1), "ps");
   put($("k-time-more"), `${grouped(w.steps)} steps of ${w.count} walkers`);
