@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
-from itertools import islice
 from typing import Any, Final, TextIO
 
 import numpy as np
@@ -80,7 +79,7 @@ def list_columns(console: Console) -> None:
 
 def _as_table(selection: Selection, columns: Sequence[Described]) -> None:
     limit = TABLE_ROWS if selection.limit is None else selection.limit
-    found = list(islice(selection.up_to(limit + 1).rows(*_names(columns)), limit + 1))
+    found = list(selection.up_to(limit + 1).rows(*_names(columns)))
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     if not found:
         console.print("No frame is like that.")

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -87,7 +88,7 @@ class ExtxyzSource:
         stress = self._stress(place, told, structure)
         diagnostics = _diagnostics(path, place, told, columns)
         evaluation = build_evaluation(path, place, structure, energy, forces, stress, diagnostics)
-        level = level_from_json(path, place, told["level"], told.get("level_id")) if "level_id" in told else None
+        level = level_from_json(path, place, told.get("level", ""), told["level_id"]) if "level_id" in told else None
         return Entry(place, structure, evaluation, level, _story(path, place, told))
 
     def _energy(self, place: str, told: Mapping[str, str]) -> float:
@@ -157,14 +158,14 @@ def _frames(path: Path, file: TextIO) -> Iterator[tuple[str, list[str]]]:
         for line in file:
             if not line.strip():
                 continue
-            if not line.strip().isdigit():
+            if re.fullmatch(r"[0-9]{1,9}", line.strip()) is None:
                 raise FormatError(
                     f"{path}, frame {number}: expected the number of atoms on a line of its own; found {line[:40]!r}."
                 )
             n_atoms = int(line)
             comment = file.readline()
-            lines = [file.readline() for _ in range(n_atoms)]
-            if not lines or not lines[-1]:
+            lines = list(islice(iter(file.readline, ""), n_atoms))
+            if not lines or len(lines) < n_atoms:
                 raise FormatError(f"{path}, frame {number}: the file ends within the frame of {n_atoms} atoms.")
             yield comment, lines
             number += 1

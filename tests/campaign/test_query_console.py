@@ -176,3 +176,12 @@ def test_the_page_about_queries_shows_what_works(
     answers = [connection.execute(text).fetchall() for text in statements.split(";") if text.strip()]
     connection.close()
     assert [len(rows) for rows in answers] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "xyz"])
+@pytest.mark.parametrize("limit", [2**63 - 1, 2**70])
+def test_a_limit_that_no_database_can_count_to_is_none(database: str, form: str, limit: int) -> None:
+    for order in ([], ["--order-by", "step"]):
+        found = asked(database, "step < 3", "--format", form, "--limit", limit, *order)
+        assert found.exit_code == 0, found.exception
+        assert "f02" in found.stdout

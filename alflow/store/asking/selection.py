@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -158,7 +159,8 @@ class Selection:
         return known
 
     def _pages(self) -> Pages:
-        return Pages(self.store, self.where, self.campaign_id, self.order_by, self.descending, self.limit)
+        limit = None if self.limit is None else min(self.limit, sys.maxsize)  # more is no number to a database
+        return Pages(self.store, self.where, self.campaign_id, self.order_by, self.descending, limit)
 
     @staticmethod
     def _described(names: Sequence[str]) -> list[Described]:
