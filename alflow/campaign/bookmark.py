@@ -1,8 +1,8 @@
 """A bookmark in the journal: what a replay of the first events gives, kept so that the next one need not begin there.
 
-The journal alone is the truth. A bookmark is believed only if it is what was written, by the very program that reads it,
-and if the journal still begins with the very events that it stands for, told by their hash. It can be deleted at any
-time.
+The journal alone is the truth. A bookmark is believed only if it is what was written, by the very program that reads
+it, and if the journal still begins with the very events that it stands for, told by their hash. It can be deleted at
+any time.
 """
 
 from __future__ import annotations
