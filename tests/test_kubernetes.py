@@ -168,6 +168,12 @@ def test_a_worker_has_time_to_drain_and_memory_for_its_label(made: dict[str, lis
             {"cluster": {"address": "tls://scheduler:8786", "security": SECURITY | {"key": "key.pem"}}},
             "in containers ca, cert and key are",
         ),
+        ({"cluster": {"address": "tls://scheduler:99999", "security": SECURITY}}, "scheduler:99999 cannot be the name"),
+        ({"database": "postgresql://alflow@data_base/alflow"}, "'data_base' cannot be the name of its service"),
+        ({"database": "postgresql:///alflow"}, "'' cannot be the name of its service"),
+        ({"database": "postgresql://alflow@scheduler/alflow"}, "'scheduler' cannot be the name of its service"),
+        ({"database": "postgresql://alflow@database:6543/alflow"}, "listens at port 5432"),
+        ({"database": "postgresql://alflow@database"}, "names no database"),
     ],
 )
 def test_a_campaign_that_containers_could_not_run_is_refused(
@@ -175,6 +181,19 @@ def test_a_campaign_that_containers_could_not_run_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         manifests(campaign(tmp_path, **changes), "alflow")
+
+
+@pytest.mark.parametrize("image", ["", "two words", "alflow:1\n---\nkind: Pod", "-x", "$(id)"])
+def test_what_cannot_be_an_image_is_refused(tmp_path: Path, image: str) -> None:
+    with pytest.raises(ConfigError, match="expected the name of an image"):
+        manifests(campaign(tmp_path), image)
+
+
+def test_a_name_in_the_address_of_the_database_is_what_it_stands_for(tmp_path: Path) -> None:
+    made = manifests(campaign(tmp_path, database="postgresql://al%40flow@database/water%20run"), "alflow")
+    (container,) = made["database"][0]["spec"]["template"]["spec"]["containers"]
+    told = {one["name"]: one["value"] for one in container["env"]}
+    assert (told["POSTGRES_USER"], told["POSTGRES_DB"]) == ("al@flow", "water run")
 
 
 def test_a_database_of_somebody_else_is_not_started_and_files_are_not_overwritten(

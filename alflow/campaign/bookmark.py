@@ -1,7 +1,8 @@
 """A bookmark in the journal: what a replay of the first events gives, kept so that the next one need not begin there.
 
-The journal alone is the truth. A bookmark is believed only if it was made by the very program that reads it, and if the
-journal still begins with the very events that it stands for, told by their hash. It can be deleted at any time.
+The journal alone is the truth. A bookmark is believed only if it is what was written, by the very program that reads
+it, and if the journal still begins with the very events that it stands for, told by their hash. It can be deleted at
+any time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from alflow import campaign, selection
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.state import State
+from alflow.domain.identity import digest_of_bytes
 from alflow.store import Store
 
 __all__ = ["EVERY", "Bookmark"]
@@ -72,16 +74,17 @@ class Bookmark:
         if not exact:
             log.debug("The state after event %d cannot be written down exactly; no bookmark.", state.n_events)
             return
-        self._write({"program": _program(), "journal": self._journal(state.n_events), "state": saved})
+        content = {"program": _program(), "journal": self._journal(state.n_events), "state": saved}
+        self._write({**content, "sealed": _seal(content)})
 
     def _read(self) -> State | None:
         """The bookmark's state, if there is a bookmark and it belongs to this journal and this program."""
         try:
             found = json.loads(self._file.read_text())
-            if found["program"] != _program():
+            if found["program"] != _program() or found.pop("sealed") != _seal(found):
                 return None
             state = _ADAPTER.validate_python(found["state"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return state if self._journal(state.n_events) == found["journal"] else None
 
@@ -102,6 +105,10 @@ class Bookmark:
 
 
 _ADAPTER: Final = TypeAdapter(State)
+
+
+def _seal(content: dict[str, Any]) -> str:
+    return digest_of_bytes(json.dumps(content).encode())  # which holds what canonical JSON refuses: an infinity
 
 
 @cache

@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from alflow.campaign.config import CampaignConfig
+from alflow.campaign.kubernetes_names import POSTGRES, check_image, database_host, scheduler_place
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
 from alflow.campaign.pools import KINDS, Kind, threads_for
 from alflow.errors import ConfigError
@@ -25,7 +26,6 @@ SECRETS: Final = "/run/secrets"
 USER: Final = 1000
 DASHBOARD: Final = 8787
 WORKER_HEALTH: Final = 8790
-POSTGRES: Final = 5432
 
 DRAIN_FILE: Final = "/tmp/drain"
 LEAVE_S: Final = 600
@@ -82,7 +82,7 @@ def manifests(config: CampaignConfig, image: str) -> dict[str, list[Object]]:
         ConfigError: The scheduler or the database is not one that Kubernetes could run.
     """
     setting = _setting(config, image)
-    host = urlsplit(setting.url).hostname or ""
+    host = database_host(setting.url, setting.address[0])
     made = {"namespace": [_namespace(setting)]}
     if "." not in host:
         made["database"] = _database(setting, host)
@@ -102,14 +102,12 @@ def _setting(config: CampaignConfig, image: str) -> _Setting:
             f"security: {{ca: {SECRETS}/cert.pem, cert: {SECRETS}/cert.pem, key: {SECRETS}/key.pem}}."
         )
     _check_paths(cluster.security)
-    address = urlsplit(cluster.address)
-    host, port = address.hostname or "", address.port or 0
-    if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", host):
-        raise ConfigError(f"cluster.address: {host!r} cannot be the name of a service; say tls://scheduler:8786.")
+    host, port = scheduler_place(cluster.address)
     if urlsplit(config.database).scheme.partition("+")[0] not in ("postgresql", "postgres"):
         raise ConfigError(
             f"database: {config.database} is a file, which a container cannot keep; say postgresql://alflow@database/alflow."
         )
+    check_image(image)
     name = re.sub(r"[^a-z0-9]+", "-", f"alflow-{config.name}".lower())[:63].strip("-")
     return _Setting(name, image, (host, port), config.database)
 
@@ -135,8 +133,8 @@ def _namespace(setting: _Setting) -> Object:
 def _database(setting: _Setting, host: str) -> list[Object]:
     address = urlsplit(setting.url)
     environment = {
-        "POSTGRES_USER": address.username or "alflow",
-        "POSTGRES_DB": address.path.lstrip("/"),
+        "POSTGRES_USER": unquote(address.username or "alflow"),
+        "POSTGRES_DB": unquote(address.path.lstrip("/")),
         "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
         "PGDATA": "/var/lib/postgresql/data/alflow",
     }

@@ -19,7 +19,7 @@ from alflow.reference import CostModel
 from alflow.store import Lease, Split, Store, WalkerRecord
 from alflow.units import FS_PER_PS
 
-__all__ = ["Orders", "Parts", "dataset_digest", "named_dataset", "walker_of"]
+__all__ = ["Orders", "Parts", "dataset_digest", "named_dataset", "problem_of", "walker_of"]
 
 Parts = dict[Split, list[Label]]
 """Labels by the part of the data set they belong to."""
@@ -147,12 +147,7 @@ class Orders:
         record = self._store.active_committee(self._site.campaign_id)
         if record is None:
             return None
-        path = self._site.weights / f"{record.sha256}.safetensors"
-        try:
-            whole = digest_of_bytes(path.read_bytes()) == record.sha256
-        except OSError as error:
-            return f"{path}: {error.strerror}"
-        return None if whole else f"{path} is not what was written"
+        return problem_of(WeightFile(self._site.weights / f"{record.sha256}.safetensors", record.sha256))
 
     def _homes(self) -> tuple[Structure, ...]:
         """Starting structures that have a label: of another one the committee may not know the elements."""
@@ -175,6 +170,15 @@ class Orders:
         resets = walker.resets + 1
         velocities = draw_velocities(home, config.temperature_k, config.seed, order.walker, resets)
         return replace(walker, structure=home, velocities=velocities, resets=resets)
+
+
+def problem_of(weights: WeightFile) -> str | None:
+    """What is wrong with a weight file; None if it is whole."""
+    try:
+        whole = digest_of_bytes(weights.path.read_bytes()) == weights.sha256
+    except OSError as error:
+        return f"{weights.path}: {error.strerror}"
+    return None if whole else f"{weights.path} is not what was written"
 
 
 def walker_of(record: WalkerRecord) -> Walker:

@@ -37,6 +37,7 @@ from alflow.campaign.events import (
     CommitteeLost,
     Event,
     StopRequested,
+    TaskLost,
     TrainingDone,
     WorkersChanged,
 )
@@ -44,12 +45,12 @@ from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.given import given_committee, given_labels, restore_committee
 from alflow.campaign.ledger import Ledger, Step
 from alflow.campaign.openframes import OpenFrames
-from alflow.campaign.orders import Orders
+from alflow.campaign.orders import Orders, problem_of
 from alflow.campaign.results import Interpretation, Results
 from alflow.campaign.retry import retries_wanted
 from alflow.campaign.site import Site
 from alflow.campaign.state import State
-from alflow.campaign.tasks import LabelTask, Task
+from alflow.campaign.tasks import LabelTask, Task, TrainTask
 from alflow.domain import Structure
 from alflow.errors import CampaignError
 from alflow.exploration import rattle
@@ -193,24 +194,36 @@ class Runner:
 
     def _take(self, completions: Sequence[Completion]) -> None:
         steps: list[Step] = []
-        state, problem = self._known, None
+        state, broken = self._known, list[tuple[Completion, str]]()
         for completion in completions:
             task = self._tasks.pop(completion.task, None)
-            wrong = self._broken_by_weights(task, completion)
-            problem = problem or wrong
-            if task is not None and wrong is None:
+            problem = self._broken_by_weights(task, completion)
+            if problem is not None:
+                broken.append((completion, problem))
+            elif task is not None:
                 steps.append(self._step(state, self._results.interpret(task, completion, state), completion))
                 state = steps[-1].state
         if steps:
             self._commit(steps)
-        if problem is not None and not self._known.ended:
-            self._give_up_committee(problem)
+        self._without_weights(broken)
 
     def _broken_by_weights(self, task: Task | None, completion: Completion) -> str | None:
-        """What is wrong with the weight file of the active committee, if a task has stumbled over it."""
+        """What is wrong with the weight file of a task's committee, if it has stumbled over it."""
         if completion.broken is None or task is None or isinstance(task, LabelTask) or self._known.committee_lost:
             return None
-        return self._orders.weights_problem()
+        weights = task.start if isinstance(task, TrainTask) else task.committee
+        return problem_of(weights) if weights is not None else None
+
+    def _without_weights(self, broken: Sequence[tuple[Completion, str]]) -> None:
+        """Tasks stumbled over weights: those of the active committee, or of an earlier one, which nobody needs now."""
+        problem = self._orders.weights_problem() if broken else None
+        if problem is not None and not self._known.ended:
+            self._give_up_committee(problem)
+            return
+        for completion, why in broken:
+            if not self._known.ended:
+                lost = TaskLost(completion.task, f"the weights of its committee are lost, another is active: {why}")
+                self._commit([self._step(self._known, Interpretation(lost), completion)])
 
     def _give_up_committee(self, problem: str) -> None:
         """Train another from nothing. What still runs with the one that is lost brings nothing any more."""

@@ -109,7 +109,17 @@ def write_asedb(path: Path, rows: Iterable[Exported]) -> int:
 
     Returns:
         How many were written.
+
+    Raises:
+        OSError: The file cannot be written.
     """
+    try:
+        return _write(path, rows)
+    except sqlite3.OperationalError as error:  # a folder that is not there or not ours, a disk that is full
+        raise OSError(str(error)) from None
+
+
+def _write(path: Path, rows: Iterable[Exported]) -> int:
     number = 0
     with connect(path, type="db", append=False) as database:
         for label, told in rows:

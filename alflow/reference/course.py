@@ -17,6 +17,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -47,8 +48,9 @@ def checkpoint_path(directory: Path, structure_id: str, level_id: str) -> Path:
 
 
 def forget_checkpoint(directory: Path, structure_id: str, level_id: str) -> None:
-    """Remove the checkpoint of a label that exists, or was given up; none is no error."""
-    checkpoint_path(directory, structure_id, level_id).unlink(missing_ok=True)
+    """Remove the checkpoint of a label that exists, or was given up; one that stays does no harm."""
+    with suppress(OSError):
+        checkpoint_path(directory, structure_id, level_id).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
+from alflow.domain.identity import digest_of_bytes
 from alflow.store import EventRecord, Store
 
 from .test_journal import CutAfter, PowerCut
@@ -61,7 +62,9 @@ def test_a_campaign_goes_on_from_its_bookmark_as_from_its_journal(interrupted: P
     check_promises(str(interrupted / "toy.db"))
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "no state", "another program", "another journal", "text", "ahead"])
+@pytest.mark.parametrize(
+    "damage", ["gone", "cut", "no state", "another program", "another journal", "text", "ahead", "a digit"]
+)
 def test_a_bookmark_that_is_not_right_is_not_believed(
     interrupted: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -71,6 +74,9 @@ def test_a_bookmark_that_is_not_right_is_not_believed(
         file.unlink()
     elif damage == "cut":
         file.write_text(file.read_text()[:-40])
+    elif damage == "a digit":
+        content["state"]["n_done"] += 1
+        file.write_text(json.dumps(content))
     elif damage == "text":
         file.write_bytes(b"\xff\xfe")
     else:
@@ -81,7 +87,8 @@ def test_a_bookmark_that_is_not_right_is_not_believed(
             content["state"]["walkers"] = "four"
         else:
             content[key] = "0" * 64
-        file.write_text(json.dumps(content))
+        del content["sealed"]
+        file.write_text(json.dumps({**content, "sealed": digest_of_bytes(json.dumps(content).encode())}))
     state, understood = taken_up(interrupted, monkeypatch)
     assert state == whole(interrupted)
     assert understood == len(journal(str(interrupted / "toy.db")))

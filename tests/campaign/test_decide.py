@@ -78,6 +78,19 @@ def test_every_history_ends_within_its_budget(world: World) -> None:
 
 @relaxed
 @given(worlds)
+def test_what_is_counted_is_what_there_is(world: World) -> None:
+    """Tasks in flight by kind and purpose, and walkers ready to move, are kept beside what they follow from."""
+    world.play(config())
+    for known in world.states:
+        named = [name for r in known.running.values() for name in (r.kind, *([r.request.purpose] if r.request else []))]
+        assert {name: n for name, n in known.in_flight.items() if n} == Counter(named)
+        assert known.ready == {w.walker for w in known.walkers if w.status == "ready"}
+        aboard = [number for r in known.running.values() for number in r.walkers]
+        assert sorted(aboard) == [w.walker for w in known.walkers if w.status == "exploring"]
+
+
+@relaxed
+@given(worlds)
 def test_no_frame_is_labelled_twice(world: World) -> None:
     """A label may be started again after a loss or a failure, never after it was committed."""
     world.play(config())

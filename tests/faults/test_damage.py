@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alflow.campaign import tasks
+from alflow.campaign import launch, tasks
 from alflow.campaign.events import Event, TrainingDone
+from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
+from alflow.campaign.tasks import ExploreTask, TrainTask
 from alflow.errors import StoreError
 from alflow.training import fit_committee
 from alflow.training.committee import Fit
@@ -73,6 +76,43 @@ def test_weights_damaged_while_a_campaign_runs_are_trained_again_and_it_goes_on(
     assert hit[0].name in named["weights"][0]
     hit[0].unlink()
     assert broken_promises(config.database) == {}
+
+
+class AllAtOnce(InlineExecutor):
+    """Answers all that waits in one batch; once, a segment finds its weights damaged while the next are trained."""
+
+    slots = 2
+    spoilt: Path | None = None
+
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
+        waiting = list(self._waiting)
+        training = next((task for task in waiting if isinstance(task, TrainTask)), None)
+        segment = next((task for task in waiting if isinstance(task, ExploreTask)), None)
+        if AllAtOnce.spoilt is None and training is not None and segment is not None:
+            self._waiting = deque([training])
+            trained = super().wait(timeout_s)
+            AllAtOnce.spoilt = segment.committee.path
+            AllAtOnce.spoilt.write_bytes(b"nothing")
+            tasks._CACHE.clear()
+            self._waiting = deque([segment])
+            stumbled = super().wait(timeout_s)
+            self._waiting = deque(task for task in waiting if task not in (training, segment))
+            return (*stumbled, *trained)
+        return tuple(done for _ in waiting for done in super(AllAtOnce, self).wait(timeout_s))
+
+
+def test_weights_that_were_just_replaced_are_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that stumbles over them is begun again with the new committee, which is not taken for lost."""
+    monkeypatch.setattr(launch, "InlineExecutor", AllAtOnce)
+    config = toy(tmp_path)
+    ended = run_campaign(config)
+    assert AllAtOnce.spoilt is not None, "no training ever ran beside a segment"
+    assert ended.state.phase == "finished"
+    assert rows(config.database, "SELECT count(*) FROM events WHERE kind = 'committee_lost'") == [(0,)]
+    ((payload,),) = rows(config.database, "SELECT payload_json FROM events WHERE kind = 'task_lost'")
+    assert AllAtOnce.spoilt.name in str(payload)
+    assert "another is active" in str(payload)
+    assert rows(config.database, "SELECT count(*) FROM executions WHERE ended_at IS NULL") == [(0,)]
 
 
 @pytest.mark.slow

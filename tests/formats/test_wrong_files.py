@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.errors import FormatError
-from alflow.formats import ReadSettings, open_source
+from alflow.formats import ReadSettings, open_source, write_labels
 from alflow.units import ANG_PER_BOHR, EV_PER_HARTREE, EV_PER_KCAL_MOL
 
 GOOD = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.5\nH 0 0 0 0 0 1\nH 0 0 0.74 0 0 -1\n"
@@ -80,7 +81,10 @@ WRONG = [
     (text(lambda s: "²\n"), "frame 1: expected the number of atoms"),
     (text(lambda s: "9" * 20 + s), "frame 1: expected the number of atoms"),
     (text(lambda s: "999999999\n"), "frame 1: the file ends within the frame of 999999999 atoms"),
-    (text(lambda s: s.replace("energy", "level_id=x energy")), "frame 1: the level of theory in the file cannot be read"),
+    (
+        text(lambda s: s.replace("energy", "level_id=x energy")),
+        "frame 1: the level of theory in the file cannot",
+    ),
     (archive(forces=NAN), r"some\.npz, frame 1: the force on atom 0 is not finite"),
     (archive(forces=np.zeros((3, 3, 3))), r"forces of 3 frames of 2 atoms have shape \(3, 2, 3\); found \(3, 3, 3\)"),
     (archive(forces=None), "has no forces or F"),
@@ -139,3 +143,10 @@ def test_a_virial_in_extended_xyz_becomes_a_stress(tmp_path: Path) -> None:
     path.write_text(GOOD.replace("energy", 'Lattice="4 0 0 0 4 0 0 0 4" virial="64 0 0 0 64 0 0 0 64" energy'))
     (entry,) = open_source(path)
     np.testing.assert_allclose(entry.evaluation.stress, -np.eye(3), rtol=1e-15)
+
+
+def test_a_database_of_ase_that_cannot_be_written_is_no_defect(tmp_path: Path) -> None:
+    water = Structure.of("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    labels = [(Label(water, Level("toy", {}), Evaluation(-1.0, np.zeros((3, 3)))), {})]
+    with pytest.raises(OSError, match="unable to open"):
+        write_labels(tmp_path / "no such folder" / "some.db", labels)

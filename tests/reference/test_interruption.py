@@ -17,7 +17,7 @@ import pytest
 from alflow import Structure
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.reference import LabelRequest, LabelResult, MorseMolecule, PyscfReference, run_label
-from alflow.reference.course import Checkpoint, Course, Interrupted, checkpoint_path
+from alflow.reference.course import Checkpoint, Course, Interrupted, checkpoint_path, forget_checkpoint
 from alflow.reference.process import worker
 from tests.faults.references import Stepwise
 
@@ -216,3 +216,10 @@ def test_a_failure_leaves_no_checkpoint(tmp_path: Path) -> None:
     assert isinstance(found, Failure)
     assert found.kind is FailureKind.SCF_FAIL
     assert list((tmp_path / "spool").glob("*")) == []
+
+
+def test_a_checkpoint_that_cannot_be_removed_stops_nobody(tmp_path: Path) -> None:
+    place = checkpoint_path(tmp_path, *ids(PBE, WATER))
+    (place / "in the way").mkdir(parents=True)
+    forget_checkpoint(tmp_path, *ids(PBE, WATER))
+    assert place.exists()

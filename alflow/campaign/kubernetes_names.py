@@ -1,0 +1,73 @@
+"""What can be a name in a manifest for Kubernetes, so that what cannot is said before ``kubectl apply``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from alflow.errors import ConfigError
+
+__all__ = ["POSTGRES", "check_image", "database_host", "scheduler_place"]
+
+POSTGRES: Final = 5432
+"""Port of the database that is started."""
+
+_SERVICE: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def check_image(image: str) -> None:
+    """Refuse what cannot be an image.
+
+    Raises:
+        ConfigError: It is empty, or has characters that no name of an image has.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.:/@-]*", image, re.ASCII):
+        raise ConfigError(f"--image {image!r}: expected the name of an image, such as registry.example.org/alflow:1.")
+
+
+def scheduler_place(address: str) -> tuple[str, int]:
+    """Host and port of the scheduler, which become those of a service.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    place = urlsplit(address)
+    host, port = place.hostname or "", _port(place.netloc)
+    if not _SERVICE.fullmatch(host) or not 0 < port < 65536:
+        raise ConfigError(
+            f"cluster.address: {host}:{port} cannot be the name of a service and its port; say tls://scheduler:8786."
+        )
+    return host, port
+
+
+def database_host(url: str, scheduler: str) -> str:
+    """Host of the database. With a dot in it, it is somebody else's; without, it becomes the name of a service.
+
+    Args:
+        url: Address of the database.
+        scheduler: The name that the scheduler's service has.
+
+    Raises:
+        ConfigError: It cannot be started as that address says.
+    """
+    place = urlsplit(url)
+    host = place.hostname or ""
+    if "." in host:
+        return host
+    wrong = None
+    if not _SERVICE.fullmatch(host) or host == scheduler:
+        wrong = f"{host!r} cannot be the name of its service"
+    elif ":" in place.netloc.rpartition("@")[2] and _port(place.netloc) != POSTGRES:
+        wrong = f"the service that is started listens at port {POSTGRES}"
+    elif not place.path.lstrip("/"):
+        wrong = "its address names no database"
+    if wrong is not None:
+        raise ConfigError(f"database: {wrong}; say postgresql://alflow@database/alflow.")
+    return host
+
+
+def _port(place: str) -> int:
+    """The number behind the colon, whatever it is; 0 without."""
+    digits = place.rpartition(":")[2]
+    return int(digits) if re.fullmatch(r"[0-9]{1,9}", digits) else 0
