@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from alflow import campaign, selection
+from alflow import campaign, domain, selection
 from alflow.campaign.decide import replay
 from alflow.campaign.events import event_from_payload
 from alflow.campaign.state import State
@@ -31,7 +31,7 @@ log = logging.getLogger("alflow")
 EVERY: Final = 5000
 """Events after which a bookmark is moved. A state takes about 0.1 s to write and check, 5000 events 0.4 s to replay."""
 
-_PROGRAM: Final = (campaign, selection)
+_PROGRAM: Final = (campaign, domain, selection)
 
 
 class Bookmark:
