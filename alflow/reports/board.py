@@ -18,7 +18,6 @@ from tornado import web
 __all__ = ["Board", "routes"]
 
 STALE_AFTER_S = 15.0
-"""Nothing new for this long from a campaign that has not ended: its orchestrator is gone, or cannot reach the page."""
 
 FRESH_S = 1.5
 """An answer older than this is given, and asked for anew."""
@@ -61,11 +60,16 @@ class Board:
     Args:
         page: The page, as HTML.
         wake: Called when a question begins to wait.
+        stale_after_s: Nothing new for this long from a campaign that has not ended: its orchestrator is gone, or cannot
+            reach the page.
     """
 
-    def __init__(self, page: bytes, wake: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, page: bytes, wake: Callable[[], object] = lambda: None, stale_after_s: float = STALE_AFTER_S
+    ) -> None:
         self.page = page
         self._wake = wake
+        self._stale_after_s = stale_after_s
         self._posts: dict[str, Post] = {}
 
     def post(
@@ -146,7 +150,7 @@ class Board:
     def _stale_since(self, post: Post) -> float | None:
         if post.stale_since_s is not None or post.ended:
             return post.stale_since_s
-        return round(post.at_s, 1) if time.monotonic() - post.clock_s > STALE_AFTER_S else None
+        return round(post.at_s, 1) if time.monotonic() - post.clock_s > self._stale_after_s else None
 
 
 class Routed(web.RequestHandler):

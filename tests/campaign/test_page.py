@@ -20,7 +20,6 @@ from distributed import Client
 from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.executors.dask.page import SchedulerBoard
 from alflow.campaign.launch import run_campaign
-from alflow.reports import board
 from alflow.reports.feed import Feed
 
 from .toys import check_promises, toy
@@ -84,16 +83,13 @@ class FakeWorkers:
 
 
 @pytest.mark.alone
-def test_the_page_comes_to_a_scheduler_without_alflow_and_without_bokeh_and_grows_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_comes_to_a_scheduler_without_alflow_and_without_bokeh_and_grows_stale(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("alflow", "bokeh"):
         (bare / f"{name}.py").write_text(f"raise ImportError('{name} is not installed here')\n")
     config = toy(tmp_path)
     run_campaign(config)
-    monkeypatch.setattr(board, "STALE_AFTER_S", 1.5)
     with scheduler(tmp_path / "elsewhere", bare) as address, Client(address) as client:
         for name in ("alflow", "bokeh"):
             with pytest.raises(ImportError, match="is not installed here"):
@@ -101,7 +97,7 @@ def test_the_page_comes_to_a_scheduler_without_alflow_and_without_bokeh_and_grow
         served = client.scheduler_info(n_workers=0)["services"]["dashboard"]
         page = f"http://127.0.0.1:{served}/lab/alflow"
         assert fetched(page) is None
-        place = SchedulerBoard(FakeWorkers(client))  # type: ignore[arg-type]
+        place = SchedulerBoard(FakeWorkers(client), 1.5)  # type: ignore[arg-type]
         place.post("u1", "water", b'{"made": "up"}', ended=False)
         assert "<title>alflow</title>" in fetched(page)
         told = fetched(f"{page}/api/status.json")

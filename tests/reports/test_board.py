@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 
-from alflow.reports import board as module
 from alflow.reports.board import MOST_ANSWERS, MOST_CAMPAIGNS, MOST_QUESTIONS, Board, routes
 from alflow.reports.dashboard import page_bytes
 
@@ -49,14 +49,12 @@ def test_before_the_first_snapshot_there_is_none() -> None:
     assert (told["snapshot"], told["campaigns"], told["stale_since_unix_s"]) == (None, [], None)
 
 
-def test_a_snapshot_grows_stale_when_nothing_follows_and_one_of_an_ended_campaign_never(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    board = Board(b"")
+def test_a_snapshot_grows_stale_when_nothing_follows_and_one_of_an_ended_campaign_never() -> None:
+    board = Board(b"", stale_after_s=0.2)
     board.post("a", "water", SNAPSHOT, ended=False)
     board.post("b", "silicon", SNAPSHOT, ended=True)
     assert status(board, "a")["stale_since_unix_s"] is None
-    monkeypatch.setattr(module, "STALE_AFTER_S", -1.0)
+    time.sleep(0.3)
     assert status(board, "a")["stale_since_unix_s"] == status(board, "a")["received_unix_s"]
     assert status(board, "b")["stale_since_unix_s"] is None
     board.post("a", "water", SNAPSHOT, ended=False, stale_since_s=5.0)

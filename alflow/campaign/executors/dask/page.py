@@ -18,7 +18,7 @@ from alflow.campaign.executors.dask.seats import Workers
 from alflow.domain.identity import digest_of_bytes
 from alflow.errors import Unavailable
 from alflow.reports import board
-from alflow.reports.board import Board, routes
+from alflow.reports.board import STALE_AFTER_S, Board, routes
 from alflow.reports.dashboard import page_bytes
 
 __all__ = ["CampaignPage", "SchedulerBoard"]
@@ -35,13 +35,15 @@ class CampaignPage(SchedulerPlugin):
     Args:
         page: The page, as HTML.
         version: Name of this page among all versions of it.
+        stale_after_s: When it is told that nothing new comes.
     """
 
     idempotent = True
 
-    def __init__(self, page: bytes, version: str) -> None:
+    def __init__(self, page: bytes, version: str, stale_after_s: float) -> None:
         self.name = f"alflow-page-{version}"
         self._page = page
+        self._stale_after_s = stale_after_s
 
     async def start(self, scheduler: Any) -> None:
         """Add routes, a link in the navigation, and the call by which snapshots come in."""
@@ -49,7 +51,7 @@ class CampaignPage(SchedulerPlugin):
         if known is not None:
             known.page = self._page
             return
-        shown = Board(self._page)
+        shown = Board(self._page, stale_after_s=self._stale_after_s)
         links = _link_in_navigation(scheduler)
         scheduler.http_application.add_handlers(r".*", routes(shown, links))
         scheduler.handlers["alflow_post"] = shown.post
@@ -61,10 +63,12 @@ class SchedulerBoard:
 
     Args:
         workers: They know the scheduler.
+        stale_after_s: When it is told that nothing new comes.
     """
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, stale_after_s: float = STALE_AFTER_S) -> None:
         self._workers = workers
+        self._stale_after_s = stale_after_s
         self._session: int | None = None
 
     def post(
@@ -88,7 +92,7 @@ class SchedulerBoard:
         if session != self._session:
             page = page_bytes()
             with _sent_by_value():
-                client.register_plugin(CampaignPage(page, digest_of_bytes(page)[:12]))
+                client.register_plugin(CampaignPage(page, digest_of_bytes(page)[:12], self._stale_after_s))
             self._session = session
         scheduler: Any = client.scheduler
         told: Sequence[str] = client.sync(
