@@ -166,7 +166,7 @@ def write_labels(
     found = format_of(path, wanted)
     if found == "npz":
         raise FormatError(f"{path}: npz is read only; it has no place for cells and provenance. HDF5 (.h5) has.")
-    if path.exists() and path.is_dir() != (found == "deepmd"):
+    if path.exists() and not (path.is_dir() if found == "deepmd" else path.is_file()):  # a device, say
         raise FormatError(f"{path} is in the way; choose another name.")
     if path.is_dir() and any(path.iterdir()) and not is_exported(path):
         raise FormatError(f"{path} is a folder with other things in it; choose another name.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,3 +177,9 @@ def test_a_database_of_ase_that_cannot_be_written_is_no_defect(tmp_path: Path) -
     labels = [(Label(water, Level("toy", {}), Evaluation(-1.0, np.zeros((3, 3)))), {})]
     with pytest.raises(OSError, match="unable to open"):
         write_labels(tmp_path / "no such folder" / "some.db", labels)
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.xyz")
+    with pytest.raises(FormatError, match="is in the way"):
+        write_labels(tmp_path / "pipe.xyz", [])
