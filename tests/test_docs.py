@@ -93,7 +93,8 @@ def test_every_command_line_in_the_documents_names_a_command() -> None:
     used = set()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        code = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL) + re.findall(r"`([^`\n]+)`", text)
+        blocks = re.findall(r"^```([^\n]*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        code = [block for language, block in blocks if not language] + re.findall(r"`([^`\n]+)`", text)
         used |= {word for line in code for word in re.findall(r"(?:^| )alflow ([a-z]+)\b", line, re.MULTILINE)}
     assert used == COMMANDS
 

@@ -96,6 +96,8 @@ def _check(path: Path, database: str, force: bool) -> None:
         raise ConfigError(f"--output {path}: expected a file; found a folder.")
     if not path.exists():
         return
+    if not path.is_file():
+        raise ConfigError(f"--output {path}: expected a file; found a device or the like, which no file may replace.")
     if not is_server(database) and path.samefile(database.removeprefix("sqlite:///")):
         raise ConfigError(f"{path} is the database itself; choose another file for the report.")
     if not force and not is_report(path):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import sqlite3
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from alflow.errors import FormatError, did_you_mean
 from alflow.formats.deepmd import DeepmdSource, is_exported, write_deepmd
-from alflow.formats.entry import Exported, ReadSettings, Source
+from alflow.formats.entry import Entry, Exported, ReadSettings, Source
 from alflow.formats.extxyz import ExtxyzSource, write_extxyz
 from alflow.formats.hdf5 import Hdf5Source, write_hdf5
 from alflow.formats.npz import NpzSource
@@ -20,6 +25,12 @@ __all__ = ["FORMATS", "fingerprint_of", "format_of", "open_source", "write_label
 
 FORMATS: Final = ("extxyz", "ase-db", "deepmd", "npz", "hdf5")
 """Formats that are read; all but ``npz`` are written too."""
+
+_DAMAGE: Final = (
+    *(ValueError, LookupError, TypeError, OSError, RuntimeError, EOFError, MemoryError, SyntaxError),
+    *(sqlite3.Error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What libraries raise over bytes that are not what was written."""
 
 _SUFFIXES: Final = {
     ".xyz": "extxyz",
@@ -72,7 +83,39 @@ def open_source(path: Path, wanted: str | None = None, settings: ReadSettings | 
     if path.is_dir() != (found == "deepmd"):
         what = "a folder" if path.is_dir() else "a file"
         raise FormatError(f"{path} is {what}; labels as {found} are {'files' if path.is_dir() else 'in a folder'}.")
-    return _readers()[found](path, settings or ReadSettings())
+    return _Guarded(path, lambda: _readers()[found](path, settings or ReadSettings()))
+
+
+class _Guarded:
+    """A source whose file may be damaged in ways that its reader does not expect."""
+
+    def __init__(self, path: Path, opened: Callable[[], Source]) -> None:
+        self._path = path
+        with self._reading("the beginning"):
+            self._source = opened()
+        self.units = self._source.units
+
+    def __len__(self) -> int:
+        with self._reading("the number of labels"):
+            return len(self._source)
+
+    def __iter__(self) -> Iterator[Entry]:
+        entries, place = iter(self._source), "the beginning"
+        while True:
+            with self._reading(f"what follows {place}"):
+                entry = next(entries, None)
+            if entry is None:
+                return
+            place = entry.place
+            yield entry
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            said = str(error) or type(error).__name__
+            raise FormatError(f"{self._path} is damaged: {what} cannot be read ({said}).") from error
 
 
 def _readers() -> Mapping[str, Callable[[Path, ReadSettings], Source]]:
@@ -123,7 +166,7 @@ def write_labels(
     found = format_of(path, wanted)
     if found == "npz":
         raise FormatError(f"{path}: npz is read only; it has no place for cells and provenance. HDF5 (.h5) has.")
-    if path.exists() and path.is_dir() != (found == "deepmd"):
+    if path.exists() and not (path.is_dir() if found == "deepmd" else path.is_file()):  # a device, say
         raise FormatError(f"{path} is in the way; choose another name.")
     if path.is_dir() and any(path.iterdir()) and not is_exported(path):
         raise FormatError(f"{path} is a folder with other things in it; choose another name.")

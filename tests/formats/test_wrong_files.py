@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,32 @@ def test_a_file_that_is_wrong_is_refused(tmp_path: Path, write: Callable[[Path],
         list(open_source(write(tmp_path)))
 
 
+@pytest.mark.parametrize("name", ["some.h5", "some.db", "some", "some.npz"])
+def test_bytes_that_are_not_what_was_written_are_refused_or_make_no_difference(tmp_path: Path, name: str) -> None:
+    """Whatever the libraries below make of it, nothing else is raised."""
+    water = Structure.of("OHH", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    path = tmp_path / name
+    if name == "some.npz":
+        archive()(tmp_path)
+    else:
+        write_labels(path, [(Label(water, Level("toy", {}), Evaluation(-1.0, np.zeros((3, 3)))), {})])
+    dice = np.random.default_rng(0)
+    refused = 0
+    for file in [part for part in path.rglob("*") if part.is_file()] if path.is_dir() else [path]:
+        good = file.read_bytes()
+        for _ in range(40):
+            bad, run = bytearray(good), 1 + len(good) // 30
+            begin = dice.integers(len(good)) if good else 0
+            bad[begin : begin + run] = dice.bytes(len(bad[begin : begin + run]))
+            file.write_bytes(bad)
+            try:
+                list(open_source(path))
+            except FormatError:
+                refused += 1
+        file.write_bytes(good)
+    assert refused > 0
+
+
 def test_units_are_those_of_the_format_or_those_that_are_said(tmp_path: Path) -> None:
     (first, *_) = open_source(archive(energies=np.full(3, 2.0), forces=np.ones((3, 2, 3)))(tmp_path))
     assert first.evaluation.energy == 2.0 * EV_PER_KCAL_MOL
@@ -150,3 +177,9 @@ def test_a_database_of_ase_that_cannot_be_written_is_no_defect(tmp_path: Path) -
     labels = [(Label(water, Level("toy", {}), Evaluation(-1.0, np.zeros((3, 3)))), {})]
     with pytest.raises(OSError, match="unable to open"):
         write_labels(tmp_path / "no such folder" / "some.db", labels)
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.xyz")
+    with pytest.raises(FormatError, match="is in the way"):
+        write_labels(tmp_path / "pipe.xyz", [])
