@@ -23,7 +23,7 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
         lines.append(("reached by", f"walker {frame.walker} at step {frame.step}{time}, generation {frame.generation}"))
     else:
         by = (
-            "the user, in a file"
+            "nobody here: it was given, in a file or with the labels that were there"
             if frame.origin == "given"
             else "displacing a starting structure, before any committee"
         )

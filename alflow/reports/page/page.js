@@ -119,7 +119,7 @@ function walkers(told) {
       }],
   })), openDetails);
   const none = document.querySelector("#walkers + .empty");
-  put(none, told.campaign.kind === "labelling" ? "This is 'alflow label': structures are labelled, nothing moves." : "No walkers yet.");
+  put(none, told.campaign.kind === "labelling" ? "These are labels of a file: nothing moves." : "No walkers yet.");
 }
 
 function frames(told) {
