@@ -20,7 +20,7 @@ from alflow.store import Store
 from alflow.units import EV_PER_HARTREE
 from tests.campaign.toys import check_promises
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # minutes, on a machine that has other work too
 
 
 def campaign(folder: Path, structures: list[ase.Atoms], reference: dict[str, Any], **changes: Any) -> list[Label]:
