@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from alflow.errors import StoreError, Unavailable
 from alflow.reports.answers import answer
 from alflow.reports.snapshot import Live, SnapshotReader
 from alflow.reports.tally import without_secrets
@@ -111,6 +112,9 @@ class Feed:
                 except Exception as error:  # no page is worth a campaign
                     pause = min(2 * max(pause, EVERY_S), LONGEST_PAUSE_S)
                     self._tell(error)
+                    if store is not None and isinstance(error, StoreError) and not isinstance(error, Unavailable):
+                        store.close()  # its file may be another one now
+                        store = None
                 if closing:
                     return
                 self._wake.wait(pause)

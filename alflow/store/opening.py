@@ -219,7 +219,31 @@ def _sqlite_engine(path: Path, read_only: bool) -> Engine:
         immediate = connection.get_execution_options().get(_WRITE, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
+    _watch(engine, path)
     return engine
+
+
+def _watch(engine: Engine, path: Path) -> None:
+    """Refuse every use of a file that was removed or replaced after it was opened.
+
+    The system would let a process go on with it, and all that is written would be gone with the process.
+    """
+    opened: list[tuple[int, int]] = []
+
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, record: Any, proxy: Any) -> None:
+        try:
+            found = os.stat(path)
+        except OSError:
+            found = None
+        if found is not None and not opened:
+            opened.append((found.st_dev, found.st_ino))
+        if found is None or (found.st_dev, found.st_ino) != opened[0]:
+            what = "was removed or moved away" if found is None else "was replaced by another file"
+            raise StoreError(
+                f"{path} {what} while it was open; nothing of this transaction was stored. Put the file back, with the "
+                "-wal file beside it if there is one, then start again."
+            )
 
 
 def _postgres_engine(address: Address, read_only: bool) -> Engine:

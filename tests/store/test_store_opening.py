@@ -220,3 +220,24 @@ def test_a_copied_file_is_a_whole_store(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "store.db", tmp_path / "copy.db")
     with Store.open(tmp_path / "copy.db", read_only=True) as copy:
         assert copy.campaign().name == "water"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_taken_away_is_missed_at_once(tmp_path: Path, replaced: bool) -> None:
+    # The system would let a campaign go on writing to it, and forget all of it when the campaign ends.
+    home, away = tmp_path / "store.db", tmp_path / "moved.db"
+    with Store.open(home, create=True) as store:
+        campaign = store.create_campaign("silicon", {}, seed=1)
+        lease = store.acquire(campaign.id, Holder.current())
+        home.rename(away)
+        if replaced:
+            home.touch()
+        what = "was replaced by another file" if replaced else "was removed or moved away"
+        with pytest.raises(StoreError, match=rf"store\.db {what} while it was open; nothing of this"):
+            store.write(lease, lambda tx: tx.append_event("started", {}))
+        with pytest.raises(StoreError, match=what):
+            store.campaigns()
+        away.rename(home)
+        store.write(lease, lambda tx: tx.append_event("started", {}))
+    with Store.open(home, read_only=True) as again:
+        assert [event.kind for event in again.events(campaign.id)] == ["started"]
