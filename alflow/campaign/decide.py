@@ -49,7 +49,7 @@ FAILURE_LIMIT = 20
 """Failed attempts at labels in a row after which the fault is not the structures'; nothing more is paid for."""
 
 LOSS_LIMIT = 10
-"""Times one task may be lost before it is taken for the cause of the losses."""
+"""Times one task may be lost in a way that it can have brought about before it is taken for the cause."""
 
 WORTH_REPEATING = (FailureKind.TIMEOUT, FailureKind.OOM, FailureKind.CRASH)
 """Failures that may be the machine's; the others would come back exactly the same."""
@@ -110,9 +110,10 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
     commands: list[Command] = []
     state = replace(state, slots=event.slots, pools=event.pools)
     taken: list[str] = []
+    innocent = state.phase in ("failed", "stopped")  # it ended by itself; else a label may have taken it along
     for name, running in dict(state.running).items():
         again = has_room(state.workers, taken, running.kind)
-        state, more = _start_again(state, name) if again else _put_back(state, name)
+        state, more = (_start_again if again else _put_back)(state, name, innocent, FailureKind.SCHEDULER_LOST)
         taken.extend([running.kind] if again else [])
         commands.extend(more)
     if state.phase in ("stopped", "failed", "stopping"):
@@ -129,13 +130,16 @@ def _workers(state: State, event: WorkersChanged) -> Change:
     return replace(state, slots=event.slots, pools=event.pools), []
 
 
-def _start_again(state: State, task: str) -> Change:
-    """Start a task again whose orchestrator died; a label that keeps dying with it is given up."""
+def _start_again(state: State, task: str, innocent: bool, cause: str) -> Change:
+    """Start a task again whose orchestrator ended; a label with which it keeps dying is given up."""
     running = state.running[task]
     request, start = running.request, running.start
     if request is not None:
-        request = replace(request, n_lost=request.n_lost + 1)
-        return _put_back(state, task) if request.n_lost >= LOSS_LIMIT else label_now(state.without_task(task), request)
+        suspect = request.n_suspect + (not innocent)
+        if suspect >= LOSS_LIMIT and not innocent:
+            return _put_back(state, task, innocent, cause)
+        request = replace(request, n_lost=request.n_lost + 1, n_suspect=suspect)
+        return label_now(state.without_task(task), request)
     assert start is not None
     if isinstance(start, StartExploring | StartScoring):
         start = replace(start, generation=state.generation)  # it gets the committee of today
@@ -144,7 +148,7 @@ def _start_again(state: State, task: str) -> Change:
     return state.with_task(task, running), [start]
 
 
-def _put_back(state: State, task: str, innocent: bool = False, cause: str = "WORKER_LOST") -> Change:
+def _put_back(state: State, task: str, innocent: bool = False, cause: str = FailureKind.WORKER_LOST) -> Change:
     """What it was before a task began; its loss counts against it unless it cannot be to blame."""
     running = state.running[task]
     state = state.without_task(task)
@@ -157,9 +161,11 @@ def _put_back(state: State, task: str, innocent: bool = False, cause: str = "WOR
         back = (replace(w, status="ready", segment=w.segment - 1, restart=w.walker in running.restarts) for w in aboard)
         return state.with_walkers(back), []
     assert running.request is not None
-    request = replace(running.request, attempts=running.request.attempts - 1, n_lost=running.request.n_lost + 1)
-    if request.n_lost >= LOSS_LIMIT and not innocent:
-        message = f"its worker was lost, or the time of its worker was up, {request.n_lost} times"
+    before = running.request
+    suspect = before.n_suspect + (not innocent)
+    request = replace(before, attempts=before.attempts - 1, n_lost=before.n_lost + 1, n_suspect=suspect)
+    if suspect >= LOSS_LIMIT and not innocent:
+        message = f"whatever computed it was lost, or its time was up, {suspect} times"
         state = settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
         return state, [job_of(request, "quarantined", cause, message)]
     state, commands = enqueue(state, request)
@@ -339,7 +345,7 @@ def _lost(state: State, event: TaskLost) -> Change:
 
 
 def _broken(state: State, event: TaskBroken) -> Change:
-    state, commands = _put_back(state, event.task)
+    state, commands = _put_back(state, event.task, innocent=True)
     return replace(state, phase="failed", reason=event.message), [*commands, Finish("failed", event.message)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -101,8 +101,8 @@ class LabellingRun:
         self._costs = store.label_costs(reference.level.id, limits.threads)
         self._model = CostModel.of(self._costs)
         self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
-        self._stopping = False
-        self._failures = self._losses = 0
+        self._stopping, self._failures, self._losses = False, 0, 0
+        self._innocent: Counter[str] = Counter()
         self._smallest_failed, self._expected = math.inf, -math.inf
         self._largest_done: float | None = None
         self.found = [Labelled(number, structure.formula) for number, structure in enumerate(structures)]
@@ -239,7 +239,7 @@ class LabellingRun:
         job, task = self._running.pop(completion.task)
         key, answer = self._key(task.name), completion.answer
         if completion.lost is not None:
-            self._lose(job, key, completion.lost, completion.worker, FailureKind.WORKER_LOST)
+            self._lose(job, key, completion.lost, completion.worker, completion.cause)
             return
         self._losses = 0
         failure = failure_of(answer) if answer is not None else None
@@ -257,14 +257,15 @@ class LabellingRun:
     def _lose(
         self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind, cost: Cost | None = None
     ) -> None:
-        """A worker died, or its time was up: nobody's fault, and free.
+        """A worker or its scheduler died, or its time was up: nobody's fault, and free.
 
         Raises:
             CampaignError: It happened too often in a row.
         """
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
-        given_up = again.n_lost >= LOSS_LIMIT
-        self._losses += 1
+        self._innocent[job.id] += cause is FailureKind.SCHEDULER_LOST
+        given_up = again.n_lost - self._innocent[job.id] >= LOSS_LIMIT
+        self._losses += cause is FailureKind.WORKER_LOST
         spent = vars(cost) if cost is not None else {}
 
         def write(tx: Transaction) -> None:

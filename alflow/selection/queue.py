@@ -33,7 +33,8 @@ class Request:
         walker: The walker it comes from; -1 for none.
         generation: The committee that measured the disagreement; 0 before the first.
         attempts: Attempts that were started.
-        n_lost: Times its worker was lost, which costs no attempt.
+        n_lost: Times an attempt was lost with its worker, which costs none.
+        n_suspect: Those of them that it may have brought about itself.
         retry: Which request to try again what was given up let it wait; 0 for none.
 
     Raises:
@@ -49,6 +50,7 @@ class Request:
     attempts: int = 0
     n_lost: int = 0
     retry: int = 0
+    n_suspect: int = 0
 
     def __post_init__(self) -> None:
         if self.purpose not in _RANK:
@@ -68,6 +70,7 @@ class Request:
             "attempts": self.attempts,
             "n_lost": self.n_lost,
             "retry": self.retry,
+            "n_suspect": self.n_suspect,
         }
 
     @classmethod

@@ -39,6 +39,7 @@ from alflow.campaign.events import (
     event_to_payload,
 )
 from alflow.errors import CampaignError
+from alflow.selection import Request
 
 from .world import World, config
 
@@ -399,11 +400,39 @@ def test_time_that_is_up_fails_no_campaign_but_a_label_that_never_ends_in_time_i
     assert (after.phase, after.losses) == (state.phase, LOSS_LIMIT - 1)
     failed, _ = decide(state, TaskLost(task, "its worker died", "WORKER_LOST"))
     assert failed.phase == "failed"
-    tried = replace(running, request=replace(running.request, n_lost=LOSS_LIMIT - 1))
+    tried = replace(running, request=replace(running.request, n_lost=LOSS_LIMIT - 1, n_suspect=LOSS_LIMIT - 1))
     given_up, _ = decide(
         replace(state, running={**state.running, task: tried}), TaskLost(task, "its time was up", "WALLTIME")
     )
     assert given_up.n_quarantined == state.n_quarantined + 1
+
+
+@pytest.mark.parametrize("fate", ["SCHEDULER_LOST", "defect"])
+def test_what_a_label_cannot_have_brought_about_never_counts_against_it(fate: str) -> None:
+    """However often the scheduler dies, or a defect of ours pauses the campaign: no label is a suspect."""
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+
+    def next_label() -> str:
+        while not any(isinstance(c, StartLabel) for c in world.open):
+            world.record(world.answer(world.open.pop(0)))
+        number = next(n for n, c in enumerate(world.open) if isinstance(c, StartLabel))
+        return world.open.pop(number).task
+
+    def waiting() -> list[Request]:
+        state = world.states[-1]
+        return [*state.queue, *(r.request for r in state.running.values() if r.request is not None)]
+
+    while max((request.n_lost for request in waiting()), default=0) <= LOSS_LIMIT:
+        if fate == "defect":
+            world.record(TaskBroken(next_label(), "Traceback …"))
+            world.open.clear()  # nobody waits for what ran beside it
+            world.record(CampaignResumed(2))
+        else:
+            world.record(TaskLost(next_label(), "Dask's scheduler died", fate))
+    assert max(request.n_suspect for request in waiting()) == 0
+    world.record(TaskLost(next_label(), "its worker died", "WORKER_LOST"))
+    assert world.states[-1].n_quarantined == 0
 
 
 def test_a_lost_weight_file_costs_a_training_and_no_label() -> None:
