@@ -161,10 +161,10 @@ def time_table(summary: Summary) -> Table:
     split = summary.time
     shares = [split.share("label"), split.share("explore") + split.share("score"), split.share("train")]
     shares += [split.share("handover"), split.share("idle")]
-    slots = split.available_s / split.elapsed_s if split.elapsed_s else 0.0
+    cores = split.available_s / split.elapsed_s if split.elapsed_s else 0.0
     table.add_row("share of each core", *(f"{100 * share:.0f} %" for share in shares))
     table.add_row("seconds per core", *(f"{share * split.elapsed_s:.0f}" for share in shares))
-    table.caption = f"{split.elapsed_s:.0f} s on {slots:.3g} slot(s); processors busy {100 * split.cpu_share:.0f} %"
+    table.caption = f"{split.elapsed_s:.0f} s on {cores:.3g} core(s); processors busy {100 * split.cpu_share:.0f} %"
     return table
 
 

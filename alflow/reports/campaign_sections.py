@@ -93,7 +93,7 @@ def _shares(found: Findings) -> Html | None:
     rows = [[name, percent(split.share(kind)), f"{split.share(kind) * split.available_s:,.0f}"] for name, kind in kinds]
     caption = (
         f"Where the cores' time went since the first label: {duration(split.elapsed_s)} on "
-        f"{split.available_s / split.elapsed_s:.3g} slot(s); processors were busy {percent(split.cpu_share)} of it"
+        f"{split.available_s / split.elapsed_s:.3g} core(s); processors were busy {percent(split.cpu_share)} of it"
     )
     return table(caption, ["", "Share", "Core-seconds"], rows)
 

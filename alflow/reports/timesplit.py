@@ -24,9 +24,10 @@ class TimeSplit:
 
     Attributes:
         elapsed_s: Wall time of the orchestrators, s.
-        available_s: The same times the slots each of them had, s.
-        busy_s: Wall time of tasks by kind, summed over slots, s; ``handover`` is what passed between handing a task
-            out and its beginning on the worker, and between its end and the record of it: imports, transfers, waits.
+        available_s: The same times the cores each of them had: workers, each with its threads, s.
+        busy_s: Wall time of tasks by kind, times the cores of their workers, s; ``handover`` is what passed between
+            handing a task out and its beginning on the worker, and between its end and the record of it: the start of
+            processes, imports, transfers, waits. Attempts that were lost are in none of them.
         cpu_s: Processor time of those tasks, s.
     """
 
@@ -36,7 +37,7 @@ class TimeSplit:
     cpu_s: float
 
     def share(self, kind: str) -> float:
-        """Share of the slots' time spent on one kind of task, or ``idle``; from 0 to 1."""
+        """Share of the cores' time spent on one kind of task, or ``idle``; from 0 to 1."""
         if self.available_s <= 0:
             return 0.0
         if kind == "idle":
@@ -45,7 +46,7 @@ class TimeSplit:
 
     @property
     def cpu_share(self) -> float:
-        """Processor time over the time of the slots; less than the busy share where other programs were running."""
+        """Processor time over the time of the cores; less than the busy share where other programs were running."""
         return self.cpu_s / self.available_s if self.available_s > 0 else 0.0
 
 
@@ -57,8 +58,9 @@ class TimeLedger:
         self._last: datetime | None = None
         self._slots = 0
         self._pools: Mapping[str, int] = {}
-        self._elapsed = self._available = self._cpu = 0.0
+        self._elapsed = self._cpu = 0.0
         self._busy: dict[str, float] = {}
+        self._threads: dict[str, int] = {}
         self._taken: dict[str, float] = {}
         self._offered: dict[str, float] = {}
 
@@ -88,8 +90,13 @@ class TimeLedger:
         busy = dict(self._busy)
         for row in running:
             if lasted := self._lasted(row):
-                busy[row.kind] = busy.get(row.kind, 0.0) + lasted
-        return TimeSplit(self._elapsed, self._available, busy, self._cpu)
+                busy[row.kind] = busy.get(row.kind, 0.0) + lasted * (row.threads or 1)
+        available = sum(offered * self._cores_of(name) for name, offered in self._offered.items())
+        return TimeSplit(self._elapsed, available, busy, self._cpu)
+
+    def _cores_of(self, pool: str) -> int:
+        """Cores of each worker of a pool: the threads of the tasks it takes, as far as any has been seen."""
+        return max((self._threads.get(kind, 1) for kind in takes(pool)), default=1)
 
     def idle_shares(self, running: Sequence[ExecutionRecord] = ()) -> dict[str, float]:
         """Share of its time that each pool had nothing to do; pools that take the same kinds share one number."""
@@ -111,8 +118,10 @@ class TimeLedger:
             return
         # What a worker has measured is work; the rest of the time the slot was taken by getting there and back.
         worked = inside if row.wall_s is None else min(1.0, row.wall_s / max(whole, 1e-9)) * inside
-        self._busy[row.kind] = self._busy.get(row.kind, 0.0) + worked
-        self._busy["handover"] = self._busy.get("handover", 0.0) + inside - worked
+        threads, worker = row.threads or 1, TAKEN_BY[row.kind]
+        self._threads[worker] = max(self._threads.get(worker, 1), threads)
+        self._busy[row.kind] = self._busy.get(row.kind, 0.0) + worked * threads
+        self._busy["handover"] = self._busy.get("handover", 0.0) + (inside - worked) * threads
         self._taken[TAKEN_BY[row.kind]] = self._taken.get(TAKEN_BY[row.kind], 0.0) + inside
         if row.cpu_s is not None:
             self._cpu += row.cpu_s * inside / whole
@@ -123,7 +132,6 @@ class TimeLedger:
         if self._last is not None and self._slots:
             span = self._since_first_label(self._last, event.recorded_at)
             self._elapsed += span
-            self._available += span * self._slots
             for name, workers in self._pools.items():
                 self._offered[name] = self._offered.get(name, 0.0) + span * workers
         if "slots" in event.payload:

@@ -133,3 +133,20 @@ def test_what_still_runs_is_not_idle_and_each_pool_has_its_own_idle_time() -> No
     split = ledger.split(running)
     assert split.busy_s == pytest.approx({"label": 20, "train": 5, "handover": 0})
     assert ledger.idle_shares(running) == pytest.approx({"label": 0.5, "explore+train": 0.75})
+
+
+def test_a_worker_with_several_threads_holds_as_many_cores() -> None:
+    events = [
+        EventRecord(1, 1, "campaign_started", {"slots": 3, "pools": {"label": 1, "explore+train": 2}}, at(0)),
+        EventRecord(1, 2, "label_done", {}, at(10)),
+        EventRecord(1, 3, "label_done", {}, at(20)),
+    ]
+    executions = [
+        replace(run("a", "label", 0, 10), threads=4),
+        replace(run("b", "label", 10, 20, wall_s=9.0), threads=4),
+        replace(run("c", "explore", 10, 15, wall_s=5.0), threads=1),
+    ]
+    split = split_time(executions, events)
+    assert split.available_s == pytest.approx(10 * (1 * 4 + 2 * 1))
+    assert split.busy_s == pytest.approx({"label": 36, "explore": 5, "handover": 4})
+    assert split.share("idle") == pytest.approx(15 / 60)
