@@ -94,9 +94,7 @@ class SimulatedExecutor:
 
     def wait(self, timeout_s: float) -> list[Completion]:
         """Every task whose time is over, once there is one."""
-        if not self._ends:
-            return []
-        ahead = self._ends[0][0] - time.monotonic()
+        ahead = self._ends[0][0] - time.monotonic() if self._ends else timeout_s
         if ahead > 0:
             time.sleep(min(ahead, timeout_s))
         began, now = time.process_time(), time.monotonic()

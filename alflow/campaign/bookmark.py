@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +30,10 @@ __all__ = ["EVERY", "Bookmark"]
 log = logging.getLogger("alflow")
 
 EVERY: Final = 5000
-"""Events after which a bookmark is moved. A state takes about 0.1 s to write and check, 5000 events 0.4 s to replay."""
+"""Events after which a bookmark may be moved. A state takes 0.1 to 0.4 s to write and check, 5000 events to replay."""
+
+PAUSE_S: Final = 60.0
+"""Time after a bookmark before the next, in which nothing waits for one: the loop stands still while it is written."""
 
 _PROGRAM: Final = (campaign, domain, selection)
 
@@ -49,6 +53,7 @@ class Bookmark:
         self._file = folder / "bookmark.json"
         self._hash = hashlib.sha256()
         self._hashed = self._kept = 0
+        self._not_before = 0.0
 
     def replay(self) -> State | None:
         """The state that the journal leads to; None for one without events.
@@ -63,9 +68,9 @@ class Bookmark:
 
     def keep(self, state: State) -> None:
         """Move the bookmark, if it is time to: every event that the state knows of must be committed."""
-        if state.n_events - self._kept < EVERY:
+        if state.n_events - self._kept < EVERY or time.monotonic() < self._not_before:
             return
-        self._kept = state.n_events
+        self._kept, self._not_before = state.n_events, time.monotonic() + PAUSE_S
         saved = _ADAPTER.dump_python(state, mode="json")
         try:
             exact = _ADAPTER.validate_python(saved) == state

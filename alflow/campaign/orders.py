@@ -48,6 +48,8 @@ class Orders:
         self._weights: WeightFile | None = None
         self._cost: CostModel | None = None
         self._labels_ordered = self._look_again = 0
+        self._learnt: list[tuple[Split, Label]] = []
+        self._learnt_to = 0
 
     def remember(self, record: WalkerRecord) -> None:
         """Take note of a walker's new checkpoint."""
@@ -120,12 +122,19 @@ class Orders:
         return ScoreTask(command.task, self.active_weights(), command.frame_ids, structures)
 
     def dataset(self, n_labels: int) -> Parts:
-        """The first so many labels of the campaign, split for good."""
+        """The first so many labels of the campaign, split for good.
+
+        They are kept, because a training holds them anyway, and each but the newest has been read for the one before.
+        """
+        if len(self._learnt) < n_labels:
+            done = self._store.jobs(self._site.campaign_id, state="done", after=self._learnt_to)
+            labels = self._store.labels_by_id([(job.structure_id, job.level_id) for job in done])
+            splits = [split_of(job.structure_id, job.purpose) for job in done]
+            self._learnt.extend(zip(splits, labels, strict=True))
+            self._learnt_to = done[-1].event_seq
         parts: Parts = {"train": [], "validation": [], "audit": []}
-        done = sorted(self._store.jobs(self._site.campaign_id, state="done"), key=lambda job: job.event_seq)[:n_labels]
-        labels = self._store.labels_by_id([(job.structure_id, job.level_id) for job in done])
-        for job, label in zip(done, labels, strict=True):
-            parts[split_of(job.structure_id, job.purpose)].append(label)
+        for split, label in self._learnt[:n_labels]:
+            parts[split].append(label)
         return parts
 
     def active_weights(self) -> WeightFile:

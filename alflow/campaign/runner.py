@@ -8,11 +8,13 @@ flight.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Protocol
 
 from alflow.campaign.bookmark import Bookmark
@@ -63,6 +65,7 @@ __all__ = ["Observer", "Runner"]
 BEAT_S = 5.0
 WAIT_S = 0.5
 SHORT_WAIT_S = 0.05
+BRIEFLY_S = 0.01
 
 
 class Observer(Protocol):
@@ -117,7 +120,7 @@ class Runner:
             Fenced: Another process has taken the campaign over.
             CampaignError: The journal contradicts the program.
         """
-        with ThreadPoolExecutor(1, "orders") as self._clerk:
+        with ThreadPoolExecutor(1, "orders") as self._clerk, _without_pauses():
             self._take_up()
             self._loop()
         return self._known
@@ -317,7 +320,7 @@ class Runner:
             self._submit(self._orders.train(command))
             return
         self._written.append(self._clerk.submit(self._orders.train, command))
-        wait(self._written, SHORT_WAIT_S)
+        wait(self._written, BRIEFLY_S)
         self._submit_written()
 
     def _submit_written(self) -> None:
@@ -341,3 +344,14 @@ class Runner:
             if wanted:
                 frames.extend(rattle(home, wanted, seed=config.seed + number, temperature=config.temperature_k))
         return frames
+
+
+@contextmanager
+def _without_pauses() -> Iterator[None]:
+    """Keep the garbage collector from what is there already: the libraries' objects take it 0.2 s, now and then."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -172,14 +172,17 @@ class CampaignReading(Reading):
             statement = statement.where(FrameRow.structure_id == structure_id)
         return map(frame_of, self._pages(statement, [FrameRow.event_seq, FrameRow.id]))
 
-    def jobs(self, campaign_id: int, state: JobState | None = None) -> list[JobRecord]:
+    def jobs(self, campaign_id: int, state: JobState | None = None, after: int = 0) -> list[JobRecord]:
         """Labels asked for, in the order of their last change.
 
         Args:
             campaign_id: The campaign.
             state: Only those in this state.
+            after: Only those that changed after this event of the journal.
         """
         statement = every(JobRow).where(JobRow.campaign_id == campaign_id)
+        if after:
+            statement = statement.where(JobRow.event_seq > after)
         if state is not None:
             statement = statement.where(JobRow.state == state)
         return [job_of(row) for row in self._all(statement.order_by(JobRow.event_seq, JobRow.id))]

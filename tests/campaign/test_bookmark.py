@@ -24,6 +24,7 @@ from .toys import check_promises, journal, toy
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder of a campaign that was cut off after some events, three of them after its bookmark."""
     monkeypatch.setattr(bookmark, "EVERY", 20)
+    monkeypatch.setattr(bookmark, "PAUSE_S", 0.0)
     with pytest.raises(PowerCut):
         run_campaign(toy(tmp_path), observers=[CutAfter(23)])
     assert (tmp_path / "toy.alflow" / "bookmark.json").exists()
