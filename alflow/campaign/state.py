@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from alflow.campaign.commands import Start
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.pools import KINDS, SHARED, Kind, rooms, slots_for
-from alflow.selection import Request, flag_threshold
+from alflow.selection import Request, threshold_in_force
 
 __all__ = ["FIRST_HORIZON", "Phase", "Running", "State", "WalkerState", "replace"]
 
@@ -189,8 +189,9 @@ class State:
     @property
     def threshold(self) -> float:
         """Disagreement that pauses a walker, eV/Å."""
-        given = self.config.threshold_ev_ang
-        return given if given is not None else flag_threshold(self.config.target_force_error_ev_ang)
+        threshold = threshold_in_force(self.config.threshold_ev_ang, self.config.target_force_error_ev_ang)
+        assert threshold is not None  # there always is a target
+        return threshold
 
     @property
     def n_spent(self) -> int:

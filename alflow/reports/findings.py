@@ -20,7 +20,7 @@ from alflow.reports.provenance import Costs, Machine, Walks, cost_labels, machin
 from alflow.reports.rows import Rows
 from alflow.reports.timeline import Timeline, draw_up
 from alflow.reports.validity import Validity, known_region
-from alflow.selection import ErrorEstimate, estimate_error, flag_threshold
+from alflow.selection import ErrorEstimate, estimate_error, threshold_in_force
 from alflow.store import CommitteeRecord
 
 __all__ = ["Asked", "Findings", "Generation", "TestSet", "find_out"]
@@ -150,7 +150,7 @@ def find_out(rows: Rows, database: str, asked: Asked) -> Findings:
     """
     told: Mapping[str, Any] = rows.campaign.config.get("config", {})
     target, temperature = told.get("target_force_error_ev_ang"), told.get("temperature_k")
-    threshold = told.get("threshold_ev_ang") or (flag_threshold(target) if target else None)
+    threshold = threshold_in_force(told.get("threshold_ev_ang"), target)
     omitted: dict[str, str] = {}
     committee = _guarded("committee", omitted, lambda: _active(rows, asked))
     asked.tell(f"evaluating {len(rows.labels)} labels")

@@ -13,7 +13,7 @@ from alflow.domain import Level
 from alflow.errors import StoreError
 from alflow.reports.tally import Tally, WalkerLine, without_secrets
 from alflow.reports.timesplit import TAKEN_BY, TimeLedger, takes
-from alflow.selection.threshold import flag_threshold
+from alflow.selection.threshold import threshold_in_force
 from alflow.store import ExecutionRecord, Store
 from alflow.units import FS_PER_PS
 
@@ -152,6 +152,7 @@ class SnapshotReader:
 
     def _campaign(self, live: Live | None) -> dict[str, Any]:
         row, settings = self.campaign, self._settings
+        target = settings.get("target_force_error_ev_ang")
         stopping = "stopping" if self._tally.stopping and row.state == "running" else row.state
         return {
             "name": row.name,
@@ -169,8 +170,8 @@ class SnapshotReader:
             "temperature_k": settings.get("temperature_k"),
             "timestep_fs": settings.get("timestep_fs"),
             "label_budget": settings.get("label_budget"),
-            "target_force_error_ev_ang": settings.get("target_force_error_ev_ang"),
-            "threshold_ev_ang": _digits(_threshold(settings), 6),
+            "target_force_error_ev_ang": target,
+            "threshold_ev_ang": _digits(threshold_in_force(settings.get("threshold_ev_ang"), target), 6),
         }
 
     def _labels(self, now: float) -> dict[str, Any]:
@@ -296,11 +297,6 @@ def _reference(level: Level | None) -> str:
         return ""
     method = "/".join(str(level.settings[key]) for key in ("functional", "basis") if level.settings.get(key))
     return " ".join(word for word in (level.engine, method or str(level.settings.get("method", ""))) if word)
-
-
-def _threshold(settings: Mapping[str, Any]) -> float | None:
-    given, target = settings.get("threshold_ev_ang"), settings.get("target_force_error_ev_ang")
-    return given if given is not None else flag_threshold(target) if target else None
 
 
 def _digits(value: float | None, digits: int = 4) -> float | None:

@@ -5,7 +5,7 @@ from alflow.selection.disagreement import force_disagreement, frame_disagreement
 from alflow.selection.energy_band import EnergyBand
 from alflow.selection.novelty import Fingerprints, fingerprint, is_near_duplicate
 from alflow.selection.queue import Purpose, Request, admit, next_request, rescore, waiting_for
-from alflow.selection.threshold import DISAGREEMENT_PER_ERROR, flag_threshold
+from alflow.selection.threshold import DISAGREEMENT_PER_ERROR, flag_threshold, threshold_in_force
 
 __all__ = [
     "DISAGREEMENT_PER_ERROR",
@@ -24,5 +24,6 @@ __all__ = [
     "next_request",
     "rescore",
     "stop_reached",
+    "threshold_in_force",
     "waiting_for",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DISAGREEMENT_PER_ERROR", "flag_threshold"]
+__all__ = ["DISAGREEMENT_PER_ERROR", "flag_threshold", "threshold_in_force"]
 
 DISAGREEMENT_PER_ERROR: Final = 6.0
 """Disagreement from which a frame is flagged, in units of the force error the user accepts.
@@ -40,3 +40,20 @@ def flag_threshold(target_force_error: float, factor: float = DISAGREEMENT_PER_E
     if not (target_force_error > 0 and factor > 0):
         raise ValueError(f"Target and factor must be above 0; found {target_force_error} and {factor}.")
     return factor * target_force_error
+
+
+def threshold_in_force(given: float | None, target_force_error: float | None) -> float | None:
+    """The threshold of a campaign: the one it was given, or else the one that follows from its target.
+
+    Args:
+        given: Threshold, eV/Å; None if none was given.
+        target_force_error: Mean absolute error of a force component that is good enough, eV/Å; None if unknown.
+
+    Returns:
+        Threshold, eV/Å; None if nothing is known from which it could follow.
+
+    Examples:
+        >>> threshold_in_force(0.2, 0.05), threshold_in_force(None, 0.5), threshold_in_force(None, None)
+        (0.2, 3.0, None)
+    """
+    return flag_threshold(target_force_error) if given is None and target_force_error is not None else given
