@@ -6,14 +6,13 @@ get none but the certificate by which they know the scheduler.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from alflow.campaign.config import CampaignConfig
-from alflow.campaign.kubernetes_names import POSTGRES, check_image, database_host, scheduler_place
+from alflow.campaign.kubernetes_names import POSTGRES, check_image, database_host, namespace_of, scheduler_place
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
 from alflow.campaign.pools import KINDS, Kind, threads_for
 from alflow.errors import ConfigError
@@ -108,8 +107,7 @@ def _setting(config: CampaignConfig, image: str) -> _Setting:
             f"database: {config.database} is a file, which a container cannot keep; say postgresql://alflow@database/alflow."
         )
     check_image(image)
-    name = re.sub(r"[^a-z0-9]+", "-", f"alflow-{config.name}".lower())[:63].strip("-")
-    return _Setting(name, image, (host, port), config.database)
+    return _Setting(namespace_of(config.name), image, (host, port), config.database)
 
 
 def _check_paths(given: SecurityConfig) -> None:

@@ -6,14 +6,33 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from alflow.domain.identity import digest_of_bytes
 from alflow.errors import ConfigError
 
-__all__ = ["POSTGRES", "check_image", "database_host", "scheduler_place"]
+__all__ = ["POSTGRES", "check_image", "database_host", "namespace_of", "scheduler_place"]
 
 POSTGRES: Final = 5432
 """Port of the database that is started."""
 
+LONGEST: Final = 63
+"""Characters of a namespace (RFC 1123)."""
+
 _SERVICE: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def namespace_of(campaign: str) -> str:
+    """A namespace for a campaign: its name, or what is like it, told from others by a digest.
+
+    Examples:
+        >>> namespace_of("water"), namespace_of("Water")
+        ('alflow-water', 'alflow-water-7ca7dea9')
+    """
+    wanted = f"alflow-{campaign}"
+    found = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")
+    if found == wanted and len(found) <= LONGEST:
+        return found
+    digest = digest_of_bytes(campaign.encode())[:8]
+    return f"{found[: LONGEST - 1 - len(digest)].strip('-')}-{digest}"
 
 
 def check_image(image: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final, TextIO
@@ -16,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.export import told_of
-from alflow.errors import ConfigError, did_you_mean
+from alflow.errors import ConfigError, InputError, did_you_mean
 from alflow.formats.extxyz import frame_text
 from alflow.store import Selection, Store
 from alflow.store.asking.columns import COLUMNS, DEFAULT_COLUMNS, Described, Kind, described
@@ -53,10 +55,27 @@ def query(database: str, question: str, columns: str | None, form: str, count: b
     asked = list({column.name: column for column in map(described, names)}.values())
     with Store.open(database, read_only=True) as store:
         selection = store.select(question, **how)
-        if count:
-            print(selection.count())
-        else:
-            FORMATS[form](selection, asked)
+        with _written_out():
+            if count:
+                print(selection.count())
+            else:
+                FORMATS[form](selection, asked)
+
+
+@contextmanager
+def _written_out() -> Iterator[None]:
+    """See that what is printed arrives: a file that standard output leads to may lie on a full disk."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough; the command line ends quietly
+        raise
+    except OSError as error:
+        # what is left in the buffer would be tried again, and complained about, at the end of the process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InputError(
+            f"The answer could not be written to standard output ({error.strerror}); what is there is incomplete."
+        ) from None
 
 
 def list_columns(console: Console) -> None:

@@ -114,6 +114,20 @@ def test_a_reader_that_goes_away_is_no_error(database: str, form: str) -> None:
         assert process.wait(timeout=60) in (0, 1)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to try")
+@pytest.mark.parametrize("form", ["table", "csv", "json", "xyz"])
+def test_a_full_disk_is_said_in_a_sentence(database: str, form: str) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            line(database, "--format", form), stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "alflow: The answer could not be written to standard output (No space left on device); what is there is "
+        "incomplete.\n"
+    )
+
+
 def test_the_list_of_columns_needs_no_database() -> None:
     shown = asked("--columns-list")
     assert shown.exit_code == 0, shown.output
