@@ -4,45 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from alflow.domain import Evaluation, Failure, FailureKind, Structure
 from alflow.reference import PyscfReference
 from alflow.reference.stability import gap_gate_ev
-
-ANGLE = np.deg2rad(104.5)
-SCRAMBLED = [
-    [1.20, -0.32, 0.10], [-0.02, 0.60, -0.06], [-1.10, -0.30, 0.09], [-1.99, 0.16, 0.02], [2.02, 0.24, -0.10],
-    [1.30, -0.80, 0.98], [1.18, -1.05, -0.79], [0.09, 1.13, 0.84], [0.02, 1.30, -0.80],
-]  # fmt: skip
-
-
-def stretched_water(length: float) -> Structure:
-    """Water with one bond of a length, Å."""
-    return Structure.of("OHH", [[0, 0, 0], [length, 0, 0], [0.96 * np.cos(ANGLE), 0.96 * np.sin(ANGLE), 0]])
-
-
-def diatomic(first: str, second: str, length: float, charge: int = 0, multiplicity: int = 1) -> Structure:
-    """Two atoms at a distance, Å."""
-    positions = [[0, 0, 0], [0, 0, length]]
-    return Structure.of([first, second], positions, charge=charge, multiplicity=multiplicity)
-
-
-CASES = {
-    "LiF 6 Å": diatomic("Li", "F", 6.0),
-    "C2": diatomic("C", "C", 1.243),
-    "O3": Structure.of("OOO", [[0, 0, 0], [1.0885, 0.6697, 0], [-1.0885, 0.6697, 0]]),
-    "NO2": Structure.of("NOO", [[0, 0, 0], [1.0989, 0.4653, 0], [-1.0989, 0.4653, 0]], multiplicity=2),
-    "N2 2.5 Å": diatomic("N", "N", 2.5),
-    "O2 triplet 2.2 Å": diatomic("O", "O", 2.2, multiplicity=3),
-    "water 2.0 Å": stretched_water(2.0),
-    "water 3.0 Å": stretched_water(3.0),
-    "F2 2.5 Å": diatomic("F", "F", 2.5),
-    "hydroxide": diatomic("O", "H", 0.97, charge=-1),
-    "hydroxyl": diatomic("O", "H", 0.97, multiplicity=2),
-    "ethanol scrambled": Structure.of("CCOHHHHHH", SCRAMBLED),
-}
+from tests.reference.hard_cases import CASES, diatomic, stretched_water
 
 
 @pytest.mark.slow
