@@ -94,8 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f" net force {1e3 * (line['net_force_ev_ang'] or 0.0):.2f} meV/Å, {line['outcome']}",
             flush=True,
         )
-    if given.json:
-        write(given.json, {"machine": machine(), "cases": found})
+    write({"benchmark": "periodic", "machine": machine(), "cases": found}, given.json)
 
 
 if __name__ == "__main__":
