@@ -20,7 +20,7 @@ from alflow.domain import Failure, Structure
 from alflow.reference import PyscfReference
 from alflow.units import ANG_PER_BOHR, EV_PER_HARTREE
 
-__all__ = ["CASES", "diatomic", "hard_reference", "stretched_water"]
+__all__ = ["CASES", "FUNCTIONALS", "diatomic", "hard_reference", "search", "stretched_water"]
 
 ANGLE: Final = np.deg2rad(104.5)
 SCRAMBLED: Final = [
