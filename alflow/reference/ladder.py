@@ -26,7 +26,7 @@ from alflow.domain.structure import FloatArray
 from alflow.reference.course import Checkpoint, Course
 from alflow.reference.resume import Resumed, resumed_from, state_of
 
-__all__ = ["ACCEPTED_GRADIENT", "ORBITALS", "Trace", "climb", "gradient_norm", "optimize"]
+__all__ = ["ACCEPTED_GRADIENT", "ORBITALS", "Trace", "approach", "climb", "gradient_norm", "optimize"]
 
 ACCEPTED_GRADIENT: Final = 3.0
 """A field is converged when its orbital gradient is below this multiple of the tolerance."""
@@ -38,6 +38,8 @@ ANNEALING_HA: Final = (0.03, 0.01, 0.003)
 NEWTON_PATIENCE: Final = 3
 """How many times the cycles of a rung second-order steps may take: they creep where orbitals are nearly degenerate."""
 RISE_HA: Final = 1e-6
+NEAR_HA: Final = 1e-7, 1e-4
+"""Change of energy and orbital gradient with which a field's energy is known well enough to compare."""
 ITERATIONS: Final = (("diis", 0.0, 0.0), ("shifted-damped", SHIFT_HA, DAMPING), ("diis-restart", 0.0, 0.0))
 """Name, level shift (Ha) and damping of each part of the first two rungs."""
 ORBITALS: Final = ("mo_coeff", "mo_occ", "mo_energy", "e_tot")
@@ -128,6 +130,22 @@ def climb(
     return optimize(mean_field, mean_field.mo_coeff, mean_field.mo_occ, cycles, trace, "newton")
 
 
+def approach(mean_field: Any, density: FloatArray, cycles: int, trace: Trace, name: str) -> None:
+    """Take a field from a density to where its energy is known to 10⁻⁷ Ha, by DIIS; or as far as that comes.
+
+    Args:
+        mean_field: The field; holds the orbitals afterwards.
+        density: Where to begin.
+        cycles: Most cycles.
+        trace: Receives a rung.
+        name: Its name.
+    """
+    asked = mean_field.conv_tol, mean_field.conv_tol_grad
+    mean_field.conv_tol, mean_field.conv_tol_grad = (max(*pair) for pair in zip(asked, NEAR_HA, strict=True))
+    _iterate(mean_field, density, cycles, 0.0, 0.0, trace, name)
+    mean_field.conv_tol, mean_field.conv_tol_grad = asked
+
+
 def optimize(mean_field: Any, orbitals: Any, occupations: Any, cycles: int, trace: Trace, name: str) -> float:
     """Second-order optimization from given orbitals.
 
@@ -215,7 +233,7 @@ def _iterate(
     mean_field.level_shift, mean_field.damp = shift, damping
     mean_field.max_cycle = max(cycles - begun, 1)
     mean_field.callback = trace
-    trace.resumable = name != "polish"
+    trace.resumable = any(name == part for part, _, _ in ITERATIONS)
     if resumed is None:
         mean_field.kernel(dm0=density)
     else:

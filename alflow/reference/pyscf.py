@@ -22,6 +22,9 @@ __all__ = ["PROCEDURE", "Property", "PyscfReference", "SpinPolicy"]
 PROCEDURE: Final = 2
 """Version of how a label is computed; part of the level, raised whenever a change alters the numbers."""
 
+BROKEN_SYMMETRY_PROCEDURE: Final = 3
+"""The same for levels that follow unstable singlets into unrestricted fields."""
+
 FINEST_GRID: Final = 9
 
 SpinPolicy = Literal["flag", "broken_symmetry", "reject"]
@@ -125,7 +128,7 @@ class PyscfReference:
         """Every setting that changes the energy or the forces."""
         method = self.method
         settings: dict[str, Any] = {
-            "procedure": PROCEDURE,
+            "procedure": BROKEN_SYMMETRY_PROCEDURE if self.spin_policy == "broken_symmetry" else PROCEDURE,
             "functional": method.xc,
             "basis": self.basis.lower(),
             "element_basis": {symbol: basis.lower() for symbol, basis in sorted(self.element_basis)},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from pyscf import dft, gto, lib, scf
 
 from alflow.domain import Failure, Structure
 from alflow.reference import PyscfReference
+from alflow.reference.method import without_checkpoint
 from alflow.units import ANG_PER_BOHR, EV_PER_HARTREE
 
 __all__ = ["CASES", "FUNCTIONALS", "diatomic", "hard_reference", "search", "stretched_water"]
@@ -71,7 +73,9 @@ def hard_reference(functional: str) -> PyscfReference:
 
 def search(reference: PyscfReference, structure: Structure) -> float:
     """The lowest energy that PySCF finds from several first guesses, eV."""
-    return min(_starts(reference, structure), default=float("nan")) * EV_PER_HARTREE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of PySCF's own Hückel guess
+        return min(_starts(reference, structure), default=float("nan")) * EV_PER_HARTREE
 
 
 def _plain(reference: PyscfReference, structure: Structure, broken: bool) -> Any:
@@ -90,6 +94,7 @@ def _plain(reference: PyscfReference, structure: Structure, broken: bool) -> Any
     else:
         mean_field = dft.UKS(molecule) if broken or molecule.spin else dft.RKS(molecule)
         mean_field.xc, mean_field.grids.level = reference.method.xc, reference.grid_level
+    without_checkpoint(mean_field)
     return mean_field.density_fit(auxbasis=reference.auxiliary_basis) if reference.density_fitting else mean_field
 
 
