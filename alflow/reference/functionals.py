@@ -7,12 +7,13 @@ PySCF is loaded here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from alflow.errors import did_you_mean
 
-__all__ = ["FUNCTIONALS", "Family", "Functional", "find_functional"]
+__all__ = ["FUNCTIONALS", "Family", "Functional", "find_functional", "method_name"]
 
 Family = Literal["hf", "lda", "gga", "meta-gga"]
 """What the functional is made of; it decides how fine an integration grid must be."""
@@ -125,3 +126,27 @@ def find_functional(name: str, dispersion: str | None) -> Functional:
         raise ValueError(f"functional {plain} with dispersion {dispersion} mixes different fits; write {twin}")
     known = " or ".join(found.dispersions) or "none"
     raise ValueError(f"functional {plain} has no published parameters of {dispersion}; it can have {known}")
+
+
+def method_name(settings: Mapping[str, Any]) -> str:
+    """The name of this list for what a level of theory runs, with a dispersion that was added to it.
+
+    Args:
+        settings: Those of a level, which has the functional in libxc's words.
+
+    Returns:
+        Such as ``pbe-d4``; libxc's words where the list has none for them.
+
+    Examples:
+        >>> method_name({"functional": "wb97x_v", "dispersion": "d3bj:wb97x", "nonlocal_correlation": "off"})
+        'wb97x-d3bj'
+        >>> method_name({"functional": "camb3lyp", "dispersion": "d3bj", "nonlocal_correlation": "off"})
+        'cam-b3lyp-d3bj'
+    """
+    xc, dispersion = str(settings["functional"]), settings.get("dispersion")
+    nonlocal_term = settings.get("nonlocal_correlation") == "of-functional"
+    for name, found in FUNCTIONALS.items():
+        if found.xc == xc and found.vv10 == nonlocal_term and found.built_in_dispersion in (None, dispersion):
+            added = dispersion if found.built_in_dispersion is None else None
+            return f"{name}-{added}" if added else name
+    return xc
