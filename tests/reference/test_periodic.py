@@ -28,6 +28,8 @@ from alflow.reference import (
     run_label,
 )
 from alflow.reference.dispersion import NEIGHBORS_BOHR, PAIRS_BOHR, d3bj
+from alflow.reference.functionals import FUNCTIONALS
+from alflow.reference.periodic import PSEUDOPOTENTIALS
 from tests.reference.differences import evaluation, slope, strained
 
 # Derivatives are exact on any grid; this one is coarse, to be quick.
@@ -132,6 +134,43 @@ def test_the_multigrid_route_is_as_exact_as_its_precision_and_agrees_with_the_ot
     assert several.energy == pytest.approx(one.energy, abs=1e-4)
     np.testing.assert_allclose(several.forces, one.forces, rtol=0, atol=1e-4)
     np.testing.assert_allclose(several.stress, one.stress, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("functional", [name for name in PSEUDOPOTENTIALS if name not in ("svwn", "pbe")])
+def test_every_functional_of_cells_has_exact_forces_and_stress(functional: str) -> None:
+    """The others are above. Atoms move and the cell is strained at once: one difference holds both derivatives."""
+    reference = replace(FFT, functional=functional)
+    found = evaluation(reference, CRYSTAL)
+    assert found.stress is not None
+    random = np.random.default_rng(7)
+    push, pull = random.normal(size=(2, 3)), random.normal(size=(3, 3))
+
+    def energy(size: float) -> float:
+        moved = CRYSTAL.with_positions(CRYSTAL.positions + size * push)
+        result = evaluation(replace(reference, stress=False), strained(moved, np.eye(3) + 0.3 * size * pull))
+        assert result.diagnostics["mesh"] == found.diagnostics["mesh"]
+        return result.energy
+
+    told = -(found.forces * push).sum() + 0.3 * (found.stress * pull).sum() * abs(np.linalg.det(CRYSTAL.cell))
+    error = abs(told - steep(energy, 3e-4))
+    print(f"error {error:.1e} eV/Å of {told:.3f}; stated noise {found.diagnostics['force_noise_ev_ang']:.1e}")
+    rough = FUNCTIONALS[functional].roughness
+    assert error < max(1e-5, rough)
+    assert found.diagnostics["force_noise_ev_ang"] >= rough
+
+
+@pytest.mark.slow
+def test_multigrid_forces_are_exact_with_two_spins_and_a_warm_gas_of_electrons() -> None:
+    reference = replace(MULTIGRID, functional="svwn", ke_cutoff_ha=60.0, smearing_ha=0.02, stress=False)
+    found, direction = evaluation(reference, RADICAL), np.random.default_rng(7).normal(size=(2, 3))
+    direction /= np.linalg.norm(direction)
+
+    def energy(shift: float) -> float:
+        return evaluation(reference, RADICAL.with_positions(RADICAL.positions + shift * direction)).energy
+
+    error = (found.forces * direction).sum() + steep(energy, 5e-4)
+    print(f"error {abs(error):.1e} eV/Å of {(found.forces * direction).sum():.3f}")
+    assert abs(error) < 1e-5
 
 
 def test_dispersion_is_that_of_dftd3_in_all_three_directions() -> None:
