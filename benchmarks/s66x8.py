@@ -4,8 +4,9 @@ Usage: python benchmarks/s66x8.py [--dimers N] [--json FILE]
 
 The published energies and forces are Gaussian's (COMP6, Smith et al., J. Chem. Phys. 148, 241733 (2018)), with
 Cartesian d functions; what the file calls forces are gradients. The smallest N dimers, at their equilibrium separation
-and at half of it more. Told beside the differences is the torque of both forces on a dimer, meV: nothing but noise of either
-grid turns it (the published forces add up to nothing exactly, which says nothing of theirs). Data come from the folder ALFLOW_DATA; reading them needs h5py, which comes with PySCF.
+and at half of it more. Beside the differences stands how far either set of forces turns a dimer, meV, which is noise of
+its grid alone. (The published forces add up to nothing exactly, which says nothing of theirs.) Data come from the
+folder ALFLOW_DATA; reading them needs h5py, which comes with PySCF.
 """
 
 from __future__ import annotations

@@ -40,15 +40,16 @@ def basis_name(text: str) -> str:
         text: The name as somebody writes it.
 
     Returns:
-        As docs/labels.md writes it; a name of no known family in lower case, and else as it is given.
+        As docs/labels.md writes it; a name of no known family in lower case without blanks, and else as it is given.
 
     Examples:
         >>> basis_name("Def2SVP"), basis_name("6-31G(d)"), basis_name("augccpVTZ"), basis_name("my-own_basis")
         ('def2-svp', '6-31g*', 'aug-cc-pvtz', 'my-own_basis')
     """
-    squeezed = re.sub(r"[-_\s]", "", text.lower())
+    plain = "".join(text.lower().split())
+    squeezed = re.sub(r"[-_]", "", plain)
     for pattern, form in _FAMILIES:
         found = pattern.fullmatch(squeezed)
         if found is not None:
             return found.expand(form).replace("heavyaug", "heavy-aug").strip("-")
-    return text.lower()
+    return plain

@@ -318,7 +318,7 @@ def _judge(reference: PyscfPeriodicReference, found: dict[str, Any], forces: Flo
     """Write down what the label is worth; a sentence if it is worth nothing."""
     net = float(np.abs(forces.sum(axis=0)).max())
     found["net_force_ev_ang"] = net
-    # What does not cancel measures how much the grid notices where the atoms are; of libxc's roughness it knows nothing.
+    # What does not cancel measures how much the grid notices where the atoms are; libxc's roughness cancels.
     rough = find_periodic_functional(reference.functional, None).roughness
     found["force_noise_ev_ang"] = FORCE_PER_GRADIENT * found["gradient_norm_ha"] + net + rough
     gap = found["gap_ev"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
 import pytest
 from pyscf.data.elements import ELEMENTS
 from pyscf.gto import basis as library
@@ -23,7 +22,7 @@ from alflow.reference import (
 from alflow.reference.basis_names import basis_name
 from alflow.reference.periodic import PSEUDOPOTENTIALS
 
-KNOWN = sorted(library.ALIAS)
+KNOWN = sorted(name for name in library.ALIAS if "_" not in name)
 SPELLED = [
     *("sto-3g", "3-21g", "6-31g", "6-31g*", "6-31g**", "6-31+g*", "6-311++g**", "lanl2dz", "pc-1", "aug-pcseg-2"),
     *("def2-svp", "def2-svpd", "def2-tzvp", "def2-tzvppd", "def2-mtzvpp", "def2-qzvp", "ma-def2-tzvp"),
@@ -50,30 +49,32 @@ def test_what_was_well_spelled_stays_as_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", SPELLED)
 def test_hyphens_and_capitals_make_no_other_basis_set(name: str) -> None:
     for other in (name.upper(), name.replace("-", ""), name.replace("-", "_"), f" {name} "):
-        assert basis_name(other).strip() == name
+        assert basis_name(other) == name
+
+
+def file_of(name: str) -> object:
+    """Where PySCF has a basis set."""
+    return library.ALIAS[library._format_basis_name(name)]
 
 
 def test_a_name_means_the_same_before_and_after() -> None:
     for name in KNOWN:
-        spelled = library._format_basis_name(basis_name(name))
-        assert library.ALIAS[spelled] == library.ALIAS[name], f"{name} became {basis_name(name)}"
+        assert file_of(basis_name(name)) == library.ALIAS[name], f"{name} became {basis_name(name)}"
         assert basis_name(basis_name(name)) == basis_name(name)
 
 
-FAMILIES = ("321", "431", "631", "def2", "madef2", "cc", "augcc", "heavyaugcc", "pc", "augpc", "sto", "lanl")
-APART = {"f12", "mp2fit", "fit", "ppnr", "optri"}
-"""Endings of auxiliary sets that stay as they are written."""
+FAMILIES = ("321", "431", "631", "def2", "madef2", "ccp", "augccp", "heavyaugcc", "pc", "augpc", "sto", "lanl")
+"""How the names begin whose spelling is known."""
 
 
 def test_the_names_that_pyscf_takes_for_one_are_spelled_as_one() -> None:
+    """Those of the families; elsewhere PySCF has a few synonyms, such as weigend, which stay levels of their own."""
     one: dict[object, set[str]] = defaultdict(set)
     for name in KNOWN:
-        if name.startswith(FAMILIES) and not any(
-            ending in name.replace("jkfit", "").replace("jfit", "") for ending in APART
-        ):
-            assert basis_name(name) != name or "lanl" in name, f"{name} belongs to a family and has no spelling"
+        if name.startswith(FAMILIES):
             one[library.ALIAS[name]].add(basis_name(name))
-    assert {names for names in map(frozenset, one.values()) if len(names) > 1} == set()
+    assert len(one) > 150
+    assert [names for names in one.values() if len(names) > 1] == []
 
 
 @pytest.mark.parametrize(
@@ -119,9 +120,7 @@ def test_one_level_of_theory_has_one_id_however_it_is_written() -> None:
 
 def test_the_pseudopotential_that_is_spelled_is_the_one_that_was_meant() -> None:
     for name in set(PSEUDOPOTENTIALS.values()):
-        squeezed = load_pseudopotential(name.replace("-", ""), "C")
-        assert squeezed == load_pseudopotential(basis_name(name), "C")
-        assert np.size(squeezed[0]) > 0
+        assert load_pseudopotential(name.replace("-", ""), "Si") == load_pseudopotential(basis_name(name), "Si")
 
 
 @pytest.mark.parametrize(

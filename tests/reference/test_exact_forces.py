@@ -39,7 +39,7 @@ TIGHT = PyscfReference(
 
 
 STEP = 1e-3
-"""Half of the distance of two energies, Å. Of the third derivative, 2e-7 eV/Å are left along the direction of the test."""
+"""Half of the distance of two energies, Å; the third derivative leaves 2e-7 eV/Å along the direction of the test."""
 
 
 def along(structure: Structure, seed: int = 7) -> FloatArray:
@@ -96,8 +96,8 @@ def test_forces_of_a_label_are_the_exact_derivative_of_its_energy(
 
 @pytest.mark.parametrize("name", FUNCTIONALS)
 def test_every_functional_has_exact_forces_where_spin_is_polarized(name: str) -> None:
-    """On the water cation (with VV10 on NH), whose orbitals respond and whose two spins differ. A coarse grid serves, for
-    the response of the grid belongs to the derivative, and shows best where it is large."""
+    """On the water cation (with VV10 on NH), whose orbitals respond and whose two spins differ. A coarse grid serves:
+    its response belongs to the derivative, and shows best where it is large."""
     reference = replace(TIGHT, functional=name)
     structure = IMIDOGEN if reference.method.vv10 else CATION
     direction = along(structure)

@@ -1,8 +1,8 @@
 """Energies and forces that must not move when PySCF, libxc or a dispersion library is upgraded.
 
-The version of PySCF is no part of a level of theory (docs/decisions/0008). So if an upgrade changes one of these numbers, the
-labels of old and new would be mixed under one id: find out which change it was, and raise ``PROCEDURE`` in
-``alflow/reference/pyscf.py`` (or ``periodic.py``) with the numbers here.
+The version of PySCF is no part of a level of theory (docs/decisions/0008). So if an upgrade changes one of these
+numbers, labels of before and after would be mixed under one id: find out what has changed, and raise ``PROCEDURE`` in
+``alflow/reference/pyscf.py`` (or ``periodic.py``) together with the numbers here.
 """
 
 from __future__ import annotations
