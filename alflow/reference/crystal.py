@@ -164,7 +164,8 @@ def _loaded(kind: str, load: Any, name: str, symbol: str) -> Any:
         found = load(name, symbol)
     except Exception as error:  # PySCF raises KeyError, RuntimeError or its own, as it comes
         hint = did_you_mean(name.lower(), known)
-        raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}.{hint}") from error
+        advice = "." + hint if hint else f"; name another in reference.{kind}."
+        raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}{advice}") from error
     if not found:
         raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}.")
     return found
