@@ -163,7 +163,7 @@ def _loaded(kind: str, load: Any, name: str, symbol: str) -> Any:
     try:
         found = load(name, symbol)
     except Exception as error:  # PySCF raises KeyError, RuntimeError or its own, as it comes
-        hint = did_you_mean(name.lower(), known)
+        hint = "" if name.lower() in known else did_you_mean(name.lower(), known)
         advice = "." + hint if hint else f"; name another in reference.{kind}."
         raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}{advice}") from error
     if not found:
