@@ -32,7 +32,8 @@ class Functional:
         vv10: Whether the nonlocal term VV10 belongs to it.
         built_in_dispersion: Dispersion that is part of the method, in PySCF's words; it takes the place of VV10.
         dispersions: Dispersion corrections with published parameters that may be added.
-        grid_noise: How many times more than others of its family it notices where the points of the grid are.
+        restless: Whether it notices where the points of a grid are much more than others of its family do, as SCAN and
+            the Minnesota functionals are known for.
         roughness: How far the forces are from the slope of the energy at worst, eV/Å: libxc's code for some functionals
             is not smooth to the last digits. Measured on H2 and water at grids 1 and 3: up to 8·10⁻⁴.
     """
@@ -44,7 +45,7 @@ class Functional:
     built_in_dispersion: str | None = None
     dispersions: tuple[str, ...] = ()
     roughness: float = 0.0
-    grid_noise: float = 1.0
+    restless: bool = False
 
 
 FUNCTIONALS: Final[dict[str, Functional]] = {

@@ -310,7 +310,7 @@ def describe_field(
     restricted = np.asarray(mean_field.mo_occ).ndim == 1
     slope = SOFT_FORCE_PER_GRADIENT if verdict.broken else FORCE_PER_GRADIENT
     method = reference.method
-    on_the_grid = method.grid_noise * grid_noise(method.family, reference.grid_level) + method.roughness
+    on_the_grid = grid_noise(method.family, reference.grid_level, method.restless) + method.roughness
     noise = slope * field.norm + on_the_grid
     found = {
         "gradient_norm_ha": field.norm,
