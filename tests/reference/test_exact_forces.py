@@ -40,8 +40,8 @@ TIGHT = PyscfReference(
 
 
 SHORT, LONG = 1e-4, 2e-3
-"""Ways of the differences, Å: of two energies, where the third derivative leaves 1e-8 eV/Å, and of four, where the energy
-of a functional that is not smooth has room."""
+"""Ways of the differences, Å: of two energies, where the third derivative leaves 1e-8 eV/Å, and of four, which are for
+functionals whose energy is not smooth."""
 LESS_SMOOTH = {"wb97": 1e-5, "r2scan0": 5e-6, "pw6b95": 5e-6}
 """What libxc's code leaves with these, eV/Å: 3e-6, 1.6e-6 and 1.1e-6 were found, for the last two over both ways."""
 
