@@ -14,7 +14,6 @@ from alflow.reference.scf import tighter
 from .differences import evaluation
 
 WATER = Structure.of("OHH", [[0.0, 0.0, 0.0], [0.96, 0.05, 0.0], [-0.24, 0.99, 0.1]])
-HYDROGEN = Structure.of("HH", [[0, 0, 0], [0.1, 0.2, 0.8]])
 LOOSE = PyscfReference(functional="hf", basis="sto-3g", energy_tolerance_ha=1e-2, gradient_tolerance_ha=2e-2)
 """Without a grid, whatever turns the molecule comes from the field."""
 
@@ -48,9 +47,11 @@ def test_forces_add_up_to_nothing_however_loose_the_field_is() -> None:
     assert found.diagnostics["net_force_ev_ang"] < 1e-9
 
 
-def test_what_a_tighter_field_does_not_mend_is_refused_with_both_reasons() -> None:
-    """A grid of the smallest size turns H2 with this functional, and a tighter field has the same grid."""
-    outcome = PyscfReference(functional="m06-2x", basis="sto-3g", grid_level=1).evaluate(HYDROGEN)
+def test_what_a_tighter_field_does_not_mend_is_refused_with_both_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coarse grid turns a molecule, and a tighter field has the same grid. What it is known to do does not excuse it."""
+    monkeypatch.setattr("alflow.reference.quality.NOISE_FACTOR", 0.0)
+    monkeypatch.setattr("alflow.reference.quality.LARGEST_TURN", 1e-5)
+    outcome = PyscfReference(functional="pbe", basis="sto-3g", grid_level=1).evaluate(WATER)
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.REJECTED
     assert outcome.message.startswith("Computed twice, and still the forces turn the molecule with ")
