@@ -17,6 +17,7 @@ from .differences import evaluation
 
 WATER = Structure.of("OHH", [[0.0, 0.0, 0.0], [0.96, 0.05, 0.0], [-0.24, 0.99, 0.1]])
 CATION = Structure.of("OHH", WATER.positions, charge=1, multiplicity=2)
+HYDROGEN = Structure.of("HH", [[0.0, 0.0, 0.0], [0.1, 0.2, 0.8]])
 IODIDE = Structure.of("IH", [[0.0, 0.0, 0.0], [0.2, 0.3, 1.6]])
 SILICON = Structure.of(
     "SiSi",
@@ -39,7 +40,7 @@ CASES = {
     "b3lyp-d4": (molecular("b3lyp", basis="6-31g*", dispersion="d4", grid_level=2), CATION),
     "wb97x-d3bj": (molecular("wb97x-d3bj", grid_level=2), CATION),
     "r2scan": (molecular("r2scan", grid_level=2), CATION),
-    "wb97m-v": (molecular("wb97m-v", basis="sto-3g", grid_level=1), WATER),
+    "wb97m-v": (molecular("wb97m-v", basis="sto-3g", grid_level=1), HYDROGEN),
     "solvent": (molecular("pbe", basis="6-31g*", solvent_dielectric=78.4, grid_level=2), WATER),
     "core potential": (molecular("pbe", grid_level=2), IODIDE),
     "cell": (PyscfPeriodicReference(route="fft", ke_cutoff_ha=30.0, precision=1e-6, stress=False, **TIGHT), SILICON),
@@ -51,7 +52,7 @@ PINNED = {
     "b3lyp-d4": (-2066.78814221, 3.52138765),
     "wb97x-d3bj": (-2065.76479469, 3.40940472),
     "r2scan": (-2064.47166521, 3.36442192),
-    "wb97m-v": (-2049.43345084, 5.28504555),
+    "wb97m-v": (-30.97383864, 5.29877259),
     "solvent": (-2077.01111072, 2.98186241),
     "core potential": (-8116.58956632, 0.18985870),
     "cell": (-192.66766278, 3.81639819),
