@@ -48,7 +48,7 @@ def test_forces_add_up_to_nothing_however_loose_the_field_is() -> None:
 
 
 def test_what_a_tighter_field_does_not_mend_is_refused_with_both_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A coarse grid turns a molecule, and a tighter field has the same grid. Its known noise is not to excuse it here."""
+    """A coarse grid turns a molecule, and a tighter field has the same grid. Known noise is not to excuse it here."""
     monkeypatch.setattr("alflow.reference.quality.NOISE_FACTOR", 0.0)
     monkeypatch.setattr("alflow.reference.quality.LARGEST_TURN", 1e-5)
     outcome = PyscfReference(functional="pbe", basis="sto-3g", grid_level=1).evaluate(WATER)
