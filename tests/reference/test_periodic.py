@@ -160,20 +160,6 @@ def test_every_functional_of_cells_has_exact_forces_and_stress(functional: str) 
     assert found.diagnostics["force_noise_ev_ang"] >= rough
 
 
-@pytest.mark.slow
-def test_multigrid_forces_are_exact_with_two_spins_and_a_warm_gas_of_electrons() -> None:
-    reference = replace(MULTIGRID, functional="svwn", ke_cutoff_ha=60.0, smearing_ha=0.02, stress=False)
-    found, direction = evaluation(reference, RADICAL), np.random.default_rng(7).normal(size=(2, 3))
-    direction /= np.linalg.norm(direction)
-
-    def energy(shift: float) -> float:
-        return evaluation(reference, RADICAL.with_positions(RADICAL.positions + shift * direction)).energy
-
-    error = (found.forces * direction).sum() + steep(energy, 5e-4)
-    print(f"error {abs(error):.1e} eV/Å of {(found.forces * direction).sum():.3f}")
-    assert abs(error) < 1e-5
-
-
 def test_dispersion_is_that_of_dftd3_in_all_three_directions() -> None:
     atoms = to_atoms(CRYSTAL)
     atoms.calc = DFTD3(
