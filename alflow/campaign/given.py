@@ -15,6 +15,7 @@ from alflow.domain import Level, Structure
 from alflow.domain.identity import digest_of_bytes
 from alflow.errors import ConfigError
 from alflow.reference.spool import write_durably
+from alflow.reference.spotcheck import grid_doubt
 from alflow.store import CommitteeRecord, FrameRecord, Store, Transaction
 from alflow.store.location import shown
 
@@ -42,12 +43,17 @@ def check_labels(store: Store, config: CampaignConfig, structures: Sequence[Stru
 def _usable(
     store: Store, config: CampaignConfig, structures: Sequence[Structure], level_id: str
 ) -> Iterator[Structure]:
-    """Structures with a label that the campaign can learn from, by id: one surface, and no element it does not have."""
+    """Structures with a label that the campaign can learn from, by id: one surface, and no element it does not have.
+
+    A label whose grid is in doubt is left out, as the campaign would not learn from its own.
+    """
     elements = {number for structure in structures for number in structure.numbers.tolist()}
     for label in store.labels(level_id=level_id):
         structure = label.structure
         same = (structure.charge, structure.multiplicity) == (config.charge, config.multiplicity)
-        if same and len(structure) > 1 and set(structure.numbers.tolist()) <= elements:
+        if not same or len(structure) < 2 or not set(structure.numbers.tolist()) <= elements:
+            continue
+        if grid_doubt(label.evaluation.diagnostics) is None:
             yield structure
 
 

@@ -20,7 +20,8 @@ from rich.text import Text
 from alflow.campaign.config import available_cores
 from alflow.campaign.console import start_logging
 from alflow.campaign.executors.dask import local_executor
-from alflow.campaign.labelling import Labelled, label_structures
+from alflow.campaign.labelled import Labelled, counted
+from alflow.campaign.labelling import label_structures
 from alflow.campaign.teacher import beside, check_reference, make_reference
 from alflow.domain import Structure
 from alflow.domain.ase import read_structures
@@ -35,7 +36,7 @@ __all__ = ["LabelProgress", "label", "label_slots", "read_level", "show_cost"]
 log = logging.getLogger("alflow")
 
 LINE_EVERY_S: Final = 5.0
-SHOWN_FAILURES: Final = 20
+SHOWN_FRAMES: Final = 20
 
 
 def label(file: Path, level: str, database: str, name: str, cores: int | None) -> list[Labelled]:
@@ -146,7 +147,7 @@ class LabelProgress:
 
 
 def show_cost(console: Console, found: Sequence[Labelled], elapsed_s: float, slots: int) -> None:
-    """Print what was computed, by formula, and what could not be."""
+    """Print what was computed, by formula, what could not be, and which labels carry a warning."""
     table = Table(title="Labels", title_justify="left", box=None)
     for column in ("formula", "computed", "known", "failed", "left", "median s", "longest s", "CPU s", "peak MB"):
         table.add_column(column, justify="left" if column == "formula" else "right")
@@ -160,10 +161,19 @@ def show_cost(console: Console, found: Sequence[Labelled], elapsed_s: float, slo
     share = 100 * busy / (slots * elapsed_s) if elapsed_s > 0 else 0.0
     console.print(f"{_clock(elapsed_s)} on {slots} slot(s), {share:.0f} % of them busy", highlight=False, markup=False)
     failed = [item for item in found if item.state == "failed"]
-    for item in failed[:SHOWN_FAILURES]:
-        console.print(Text(f"frame {item.number} ({item.formula}) failed: {item.message}"), soft_wrap=True)
-    if len(failed) > SHOWN_FAILURES:
-        console.print(f"… and {len(failed) - SHOWN_FAILURES} more", highlight=False)
+    _show_frames(console, [f"frame {item.number} ({item.formula}) failed: {item.message}" for item in failed])
+    flagged = [item for item in found if item.flags]
+    if flagged:
+        flags = counted(Counter(flag for item in flagged for flag in item.flags))
+        console.print(f"flags: {flags}", soft_wrap=True, highlight=False, markup=False)
+        _show_frames(console, [f"frame {item.number} ({item.formula}): {', '.join(item.flags)}" for item in flagged])
+
+
+def _show_frames(console: Console, lines: Sequence[str]) -> None:
+    for line in lines[:SHOWN_FRAMES]:
+        console.print(Text(line), soft_wrap=True)
+    if len(lines) > SHOWN_FRAMES:
+        console.print(f"… and {len(lines) - SHOWN_FRAMES} more", highlight=False)
 
 
 def _row(table: Table, name: str, items: Sequence[Labelled]) -> None:

@@ -6,13 +6,14 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from alflow.campaign.decide import FAILURE_LIMIT, LOSS_LIMIT, WORTH_REPEATING
 from alflow.campaign.executors import Completion, Executor
+from alflow.campaign.labelled import Labelled, Watcher, flags_in
 from alflow.campaign.requests import label_request
 from alflow.campaign.results import Cost, cost_of, failure_of, spent_on
 from alflow.campaign.site import execution_key, frame_name
@@ -24,41 +25,11 @@ from alflow.reference.config import Limits
 from alflow.reference.course import forget_checkpoint
 from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
-__all__ = ["Labelled", "LabellingRun", "Watcher"]
+__all__ = ["LabellingRun"]
 
 BEAT_S: Final = 5.0
 WAIT_S: Final = 0.5
 EXPECT_EVERY_S: Final = 4.0
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """What became of one structure.
-
-    Attributes:
-        number: Its place in the file, from 0.
-        formula: Its sum formula.
-        state: ``known`` (there was a label), ``done``, ``failed`` (given up), or ``open`` (not yet computed).
-        message: Why it failed.
-        expected_s: Time the label is expected to take, s; None if nothing is known yet, and 0 where the structure
-            stands in the list again.
-        wall_s: Time the label took, s; None unless it was computed now.
-        cpu_s: Processor time it took, s.
-        peak_memory_mb: Most memory it held, MB.
-    """
-
-    number: int
-    formula: str
-    state: str = "open"
-    message: str = ""
-    expected_s: float | None = None
-    wall_s: float | None = None
-    cpu_s: float | None = None
-    peak_memory_mb: float | None = None
-
-
-Watcher = Callable[[Sequence[Labelled]], None]
-"""Told of all structures, whenever something has changed."""
 
 
 class LabellingRun:
@@ -117,7 +88,11 @@ class LabellingRun:
         level = self._reference.level
         before = {job.id: job for job in self._store.jobs(self._campaign_id)}
         self._import_spool()
-        known = {identity for identity in self._structures if self._store.find_label(identity, level.id) is not None}
+        known: dict[str, tuple[str, ...]] = {}
+        for identity in self._structures:
+            label = self._store.find_label(identity, level.id)
+            if label is not None:
+                known[identity] = flags_in(label.evaluation)
         waiting: list[tuple[bool, float, JobRecord]] = []
         with self._store.transaction(self._lease) as tx:
             tx.close_lost_executions()
@@ -143,8 +118,8 @@ class LabellingRun:
                     waiting.append((failed, -self._sizes[identity], job))
                 tx.put_job(job)
         self.waiting.extend(job for *_, job in sorted(waiting, key=lambda item: item[:2]))
-        for identity in known:
-            self._tell(identity, "known")
+        for identity, flags in known.items():
+            self._tell(identity, "known", flags=flags)
         self._expect()
         self._watcher(self.found)
 
@@ -213,10 +188,11 @@ class LabellingRun:
 
     def _start(self, workers: Executor, job: JobRecord) -> None:
         attempt, tries = job.attempts + 1, job.attempts + job.n_lost + 1
-        if self._store.find_label(job.structure_id, job.level_id) is not None:
+        label = self._store.find_label(job.structure_id, job.level_id)
+        if label is not None:
             told = {"frame_id": job.frame_id}  # under another name, meanwhile
             self._store.write(self._lease, lambda tx: tx.put_job(_done(job, tx.append_event("label_done", told))))
-            self._tell(job.structure_id, "known")
+            self._tell(job.structure_id, "known", flags=flags_in(label.evaluation))
             return
         key = f"label-{job.id}-a{attempt}-l{job.n_lost}"
         structure = self._structures[job.structure_id]
@@ -353,7 +329,7 @@ class LabellingRun:
         remove_spooled(self._spool, result)
         if not result.from_spool:
             self._costs.append((self._sizes[structure.id], cost.wall_s))
-        self._tell(structure.id, "done", "", None if result.from_spool else cost)
+        self._tell(structure.id, "done", "", None if result.from_spool else cost, flags_in(result.outcome))
 
     def _expect(self) -> None:
         """Write down, now and then, how long what is left will take."""
@@ -376,10 +352,12 @@ class LabellingRun:
     def _key(self, task: str) -> str:
         return execution_key(self._campaign_id, self._lease.epoch, task)
 
-    def _tell(self, structure_id: str, state: str, message: str = "", cost: Cost | None = None) -> None:
+    def _tell(
+        self, structure_id: str, state: str, message: str = "", cost: Cost | None = None, flags: tuple[str, ...] = ()
+    ) -> None:
         """Change what is known of a structure; where it stands in the list again, it costs nothing again."""
         for number in self._places[structure_id]:
-            found = replace(self.found[number], state=state, message=message)
+            found = replace(self.found[number], state=state, message=message, flags=flags)
             if cost is not None:
                 found = replace(found, wall_s=cost.wall_s, cpu_s=cost.cpu_s, peak_memory_mb=cost.peak_memory_mb)
             self.found[number] = found

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from alflow.campaign.config import NAME_PATTERN
 from alflow.campaign.executors import Executor
 from alflow.campaign.interrupts import interruptible
-from alflow.campaign.label_run import Labelled, LabellingRun, Watcher
+from alflow.campaign.label_run import LabellingRun
+from alflow.campaign.labelled import Labelled, Watcher
 from alflow.campaign.site import PATIENCE_S, folder_of, working_folder
 from alflow.domain import Level, Reference, Structure
 from alflow.errors import CampaignPaused, ConfigError, Unavailable

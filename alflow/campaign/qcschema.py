@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from alflow.domain import Evaluation, Label, Structure
+from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.properties import fixed_dipole
+from alflow.reference.functionals import method_name
 from alflow.units import ANG_PER_BOHR, EV_ANG_PER_HARTREE_BOHR, EV_PER_HARTREE
 
 __all__ = ["to_qcschema"]
@@ -50,10 +51,7 @@ def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
         "id": structure.id,
         "molecule": _molecule(structure),
         "driver": "gradient",
-        "model": {
-            "method": str(settings.get("functional") or settings.get("method") or label.level.engine),
-            "basis": settings.get("basis"),
-        },
+        "model": _model(label.level),
         "keywords": {"engine": label.level.engine, **settings},
         "properties": _properties(label.evaluation, structure.charge),
         "return_result": (-label.evaluation.forces / EV_ANG_PER_HARTREE_BOHR).ravel().tolist(),
@@ -61,6 +59,21 @@ def to_qcschema(label: Label, origin: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": provenance,
         "extras": {"diagnostics": dict(label.evaluation.diagnostics), "level_id": label.level.id, **origin},
     }
+
+
+def _model(level: Level) -> dict[str, Any]:
+    """Method and basis by the names a reader knows: those of alflow's list of methods, not libxc's."""
+    settings = level.settings
+    ground = settings.get("ground", settings)  # what excited states are built on has the basis
+    if level.engine == "pyscf-casscf":
+        method = "casscf"
+    elif "functional" in ground:
+        method = method_name(ground)
+    else:
+        method = str(settings.get("method") or level.engine)
+    if level.engine == "pyscf-tda":
+        method = "cis" if method == "hf" else f"tda-{method}"
+    return {"method": method, "basis": ground.get("basis")}
 
 
 def _molecule(structure: Structure) -> dict[str, Any]:

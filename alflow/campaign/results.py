@@ -31,6 +31,7 @@ from alflow.campaign.tasks import Answer, ExploreTask, LabelTask, ScoreTask, Tas
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
 from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
 from alflow.reference import LabelResult
+from alflow.reference.spotcheck import grid_doubt
 from alflow.selection import EnergyBand, Fingerprints, fingerprint
 from alflow.store import CommitteeRecord, Dataset, FrameRecord, Lease, Store, Transaction, WalkerRecord
 
@@ -145,9 +146,9 @@ class Results:
         return replace(self.found(task, frame_id, label, execution), spooled=result)
 
     def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
-        """A label that exists, just made or made before: to be learnt from, if its energy is where it could be."""
+        """A label that exists, just made or made before: to be learnt from, if its energy and its grid allow it."""
         frame = self._open.frame(frame_id)
-        wrong = self._learn(frame, label)
+        wrong = self._learn(frame, label) or grid_doubt(label.evaluation.diagnostics)
         if wrong is None:
             return _done(task, frame, label, execution)
         message = f"The label is stored and not learnt from: {wrong}."

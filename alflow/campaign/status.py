@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.console import curve_table, summary_table, time_table
+from alflow.campaign.labelled import counted
 from alflow.campaign.retry import retry_hint
 from alflow.reports.story import story_lines
 from alflow.reports.summary import summarize
@@ -24,7 +25,11 @@ def show_status(console: Console, database: str, name: str | None = None) -> Non
     with Store.open(database, read_only=True) as store:
         campaign = store.campaign(name)
         summary = summarize(store, campaign)
+        flags = store.flags(campaign.id)
     console.print(summary_table(summary))
+    if flags:
+        told = f"  flags of labels: {counted(flags)}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
     if summary.given_up:
         console.print(f"  {retry_hint(campaign, database)}", highlight=False, markup=False, soft_wrap=True)
     console.print(time_table(summary))

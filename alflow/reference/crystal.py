@@ -163,8 +163,9 @@ def _loaded(kind: str, load: Any, name: str, symbol: str) -> Any:
     try:
         found = load(name, symbol)
     except Exception as error:  # PySCF raises KeyError, RuntimeError or its own, as it comes
-        hint = did_you_mean(name.lower(), known)
-        raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}.{hint}") from error
+        hint = "" if name.lower() in known else did_you_mean(name.lower(), known)
+        advice = "." + hint if hint else f"; name another in reference.{kind}."
+        raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}{advice}") from error
     if not found:
         raise ConfigError(f"PySCF has no {kind} {name!r} for {symbol}.")
     return found
@@ -318,8 +319,9 @@ def _judge(reference: PyscfPeriodicReference, found: dict[str, Any], forces: Flo
     """Write down what the label is worth; a sentence if it is worth nothing."""
     net = float(np.abs(forces.sum(axis=0)).max())
     found["net_force_ev_ang"] = net
-    # What does not cancel measures how much the grid notices where the atoms are.
-    found["force_noise_ev_ang"] = FORCE_PER_GRADIENT * found["gradient_norm_ha"] + net
+    # What does not cancel measures how much the grid notices where the atoms are; libxc's roughness cancels.
+    rough = find_periodic_functional(reference.functional, None).roughness
+    found["force_noise_ev_ang"] = FORCE_PER_GRADIENT * found["gradient_norm_ha"] + net + rough
     gap = found["gap_ev"]
     flags = {
         "small-gap": gap is not None and gap < SMALL_GAP_EV,

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from alflow.domain import Level, Outcome, Structure
 from alflow.errors import ConfigError
+from alflow.reference.basis_names import basis_name
 from alflow.reference.functionals import Functional, find_functional
 
 __all__ = ["PSEUDOPOTENTIALS", "PyscfPeriodicReference", "Route", "find_periodic_functional", "require_dftd3"]
@@ -125,6 +126,9 @@ class PyscfPeriodicReference:
 
     def __post_init__(self) -> None:
         find_periodic_functional(self.functional, self.dispersion)
+        object.__setattr__(self, "basis", basis_name(self.basis))
+        if self.pseudopotential is not None:
+            object.__setattr__(self, "pseudopotential", basis_name(self.pseudopotential))
         if self.route == "multigrid" and self.n_kpoints > 1:
             raise ValueError("route multigrid knows the Γ point only; leave route out, or write route: fft")
 
@@ -141,7 +145,7 @@ class PyscfPeriodicReference:
     @property
     def pseudopotentials(self) -> str:
         """Name of the pseudopotentials."""
-        return (self.pseudopotential or PSEUDOPOTENTIALS[self.functional.lower()]).lower()
+        return self.pseudopotential or PSEUDOPOTENTIALS[self.functional.lower()]
 
     @cached_property
     def level(self) -> Level:
@@ -149,7 +153,7 @@ class PyscfPeriodicReference:
         settings: dict[str, Any] = {
             "procedure": PROCEDURE,
             "functional": find_periodic_functional(self.functional, self.dispersion).xc,
-            "basis": self.basis.lower(),
+            "basis": self.basis,
             "pseudopotential": self.pseudopotentials,
             "kpoints": list(self.kpoints),
             "kpoint_mesh": "gamma-centered",

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Final, Literal
 
 from alflow.domain import Level, Outcome, Structure
+from alflow.reference.basis_names import basis_name
 from alflow.reference.course import Course
 from alflow.reference.functionals import Functional, find_functional
 
@@ -47,10 +48,11 @@ class PyscfReference:
 
     Attributes:
         functional: A key of ``alflow.reference.functionals.FUNCTIONALS``.
-        basis: A basis set PySCF knows; where it is made for an effective core potential, that potential is used.
+        basis: A basis set PySCF knows, kept in its one spelling (``def2svp`` is ``def2-svp``, ``6-31g(d)`` is
+            ``6-31g*``); where it is made for an effective core potential, that potential is used.
         cartesian: Whether shells of d and higher functions are Cartesian (six d functions), as other programs have them
             in Pople's basis sets.
-        element_basis: Pairs of an element's symbol and its own basis set, ascending.
+        element_basis: Pairs of an element's symbol and its own basis set, ascending; one that is ``basis`` is dropped.
         density_fitting: Whether Coulomb and exchange integrals are density-fitted (in the gradient as well).
         auxiliary_basis: Basis set of the fit; None is the one made for ``basis``.
         dispersion: ``"d3bj"``, ``"d4"`` or None.
@@ -103,6 +105,12 @@ class PyscfReference:
 
     def __post_init__(self) -> None:
         find_functional(self.functional, self.dispersion)
+        basis = basis_name(self.basis)
+        own = {symbol: basis_name(name) for symbol, name in sorted(self.element_basis)}
+        object.__setattr__(self, "basis", basis)
+        object.__setattr__(self, "element_basis", tuple((s, name) for s, name in own.items() if name != basis))
+        if self.auxiliary_basis is not None:
+            object.__setattr__(self, "auxiliary_basis", basis_name(self.auxiliary_basis))
 
     @property
     def method(self) -> Functional:
@@ -130,8 +138,8 @@ class PyscfReference:
         settings: dict[str, Any] = {
             "procedure": BROKEN_SYMMETRY_PROCEDURE if self.spin_policy == "broken_symmetry" else PROCEDURE,
             "functional": method.xc,
-            "basis": self.basis.lower(),
-            "element_basis": {symbol: basis.lower() for symbol, basis in sorted(self.element_basis)},
+            "basis": self.basis,
+            "element_basis": dict(self.element_basis),
             "cartesian": self.cartesian,
             "core_potential": "of-basis",
             "density_fitting": self.density_fitting,
@@ -145,7 +153,7 @@ class PyscfReference:
             "smearing_ha": self.smearing_ha,
         }
         if self.density_fitting:
-            settings["auxiliary_basis"] = (self.auxiliary_basis or "of-basis").lower()
+            settings["auxiliary_basis"] = self.auxiliary_basis or "of-basis"
         if self.is_dft:
             settings |= {
                 "grid_level": self.grid_level,

@@ -309,7 +309,9 @@ def describe_field(
     dipole = np.asarray(mean_field.dip_moment(unit="AU", origin=center, verbose=0)) * ANG_PER_BOHR
     restricted = np.asarray(mean_field.mo_occ).ndim == 1
     slope = SOFT_FORCE_PER_GRADIENT if verdict.broken else FORCE_PER_GRADIENT
-    noise = slope * field.norm + grid_noise(reference.method.family, reference.grid_level) + reference.method.roughness
+    method = reference.method
+    on_the_grid = grid_noise(method.family, reference.grid_level, method.restless) + method.roughness
+    noise = slope * field.norm + on_the_grid
     found = {
         "gradient_norm_ha": field.norm,
         "force_noise_ev_ang": noise,

@@ -5,6 +5,7 @@ Which ones hangs on the structure's own hash, so that it is the same whoever com
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from alflow.domain import Evaluation, Failure, FailureKind, Outcome, Reference, Structure
 
-__all__ = ["is_drawn", "spot_check"]
+__all__ = ["grid_doubt", "is_drawn", "spot_check"]
 
 STEP_ANG: Final = 0.002
 """Half the distance between the two energies, along the forces: of the 3N-dimensional step."""
@@ -78,6 +79,30 @@ def spot_check(reference: Reference, structure: Structure, evaluation: Evaluatio
     elif outcome is not None:
         found["finer_grid"] = f"{outcome.kind}: {outcome.message}"
     return replace(evaluation, diagnostics={**evaluation.diagnostics, "flags": flags, "spot_check": found})
+
+
+def grid_doubt(diagnostics: Mapping[str, Any]) -> str | None:
+    """What a finer grid has said against a label that was looked at twice.
+
+    Args:
+        diagnostics: Those of the label.
+
+    Returns:
+        Half a sentence, or None: it was not looked at, or its forces changed by no more than three times the noise it
+        states. A cell's flag ``coarse-grid``, which tells of forces that do not add up, is no doubt: they are in the
+        noise it states.
+
+    Examples:
+        >>> grid_doubt({"force_noise_ev_ang": 0.002, "spot_check": {"finer_grid_force_change_ev_ang": 0.012}})
+        'a finer grid changes its forces by 0.0120 eV/Å, and with its stated noise 0.0060 may be'
+        >>> grid_doubt({"force_noise_ev_ang": 0.002}) is None
+        True
+    """
+    change = diagnostics.get("spot_check", {}).get("finer_grid_force_change_ev_ang")
+    limit = NOISE_FACTOR * float(diagnostics.get("force_noise_ev_ang", UNSTATED_NOISE_EV_ANG))
+    if change is None or change <= limit:
+        return None
+    return f"a finer grid changes its forces by {change:.4f} eV/Å, and with its stated noise {limit:.4f} may be"
 
 
 def _slope(reference: Reference, structure: Structure, direction: Any) -> float | Failure:

@@ -51,7 +51,8 @@ def gap_gate_ev(exact_exchange: float) -> float:
     """Gap below which a field is tested, eV.
 
     Measured at 36 geometries with PBE and B3LYP: every unstable singlet had a smaller gap. Hartree–Fock is always
-    tested, because there ethylene at its equilibrium is unstable with a gap of 15 eV.
+    tested, because there ethylene at its equilibrium is unstable with a gap of 15 eV. Open shells were measured later
+    (docs/decisions/0031): of 70 with the same functionals the three unstable ones have smaller gaps, too.
 
     Args:
         exact_exchange: Largest share of exact exchange.

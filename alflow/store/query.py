@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast, get_args
 
@@ -29,6 +30,7 @@ from alflow.store.tables import (
     ExecutionRow,
     FrameRow,
     JobRow,
+    LabelRow,
     WalkerRow,
 )
 
@@ -197,6 +199,18 @@ class CampaignReading(Reading):
         counts: dict[JobState, int] = dict.fromkeys(get_args(JobState), 0)
         counts.update((row.state, row.number) for row in self._all(statement))
         return counts
+
+    def flags(self, campaign_id: int) -> dict[str, int]:
+        """Number of a campaign's labels that carry each flag of their reference, such as ``spin-contaminated``.
+
+        Counted are the labels that were asked for, also those whose request is in quarantine.
+        """
+        of_job = (LabelRow.structure_id == JobRow.structure_id) & (LabelRow.level_id == JobRow.level_id)
+        text = type_coerce(LabelRow.diagnostics_json, Text)
+        asked = select(LabelRow.diagnostics_json).join(JobRow, of_job).where(JobRow.campaign_id == campaign_id)
+        # canonical JSON: a list of flags that is not empty begins like this
+        flagged = asked.where(JobRow.state != "dropped", text.contains('"flags":["', autoescape=True))
+        return dict(Counter(flag for row in self._all(flagged) for flag in row[0].get("flags", ())))
 
     def executions(
         self, campaign_id: int, kind: ExecutionKind | None = None, subject: str | None = None

@@ -13,6 +13,7 @@ WATER = Structure.of("OHH", [[0.0, 0.0, 0.119262], [0.0, 0.763239, -0.477047], [
 
 JUMP_EV = 2.0
 LONG_ANG = 1.015
+CHANGE_EV_ANG = 0.05
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,25 @@ class Moody:
         if length > 3.515:
             return Failure(FailureKind.SCF_FAIL, "too long")
         return Evaluation(0.0, np.zeros((2, 3)))
+
+
+@dataclass(frozen=True)
+class Grainy:
+    """A surface whose forces would be others on a finer grid where a bond is long, by more than it admits."""
+
+    fine: bool = False
+
+    @property
+    def level(self) -> Level:
+        return Level("grainy", {"fine": self.fine})
+
+    @property
+    def finer(self) -> Grainy | None:
+        return None if self.fine else Grainy(fine=True)
+
+    def evaluate(self, structure: Structure) -> Outcome:
+        outcome = MorseMolecule.around(WATER).evaluate(structure)
+        assert isinstance(outcome, Evaluation)
+        push = np.zeros_like(outcome.forces)
+        push[1:, 0] = (CHANGE_EV_ANG, -CHANGE_EV_ANG) if self.fine and is_long(structure) else 0.0
+        return Evaluation(outcome.energy, outcome.forces + push, None, {"force_noise_ev_ang": 0.01})

@@ -6,30 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from alflow.campaign.events import Event, LabelFailed, TrainingDone
 from alflow.campaign.launch import run_campaign
-from alflow.campaign.state import State
 from alflow.reports.summary import summarize
 from alflow.store import Store
 
 from .references import Jumping, is_long
-from .toys import rows, toy
-
-
-class Enough(Exception):
-    """Ends the campaign."""
-
-
-class UntilLearntAfter:
-    """An observer that ends the campaign at the first training after so many refused labels."""
-
-    def __init__(self, failures: int) -> None:
-        self.left = failures
-
-    def seen(self, state: State, event: Event | None) -> None:
-        self.left -= isinstance(event, LabelFailed)
-        if self.left <= 0 and isinstance(event, TrainingDone):
-            raise Enough
+from .toys import Enough, UntilLearntAfter, rows, toy
 
 
 def test_labels_on_another_state_are_stored_and_not_learnt_from(

@@ -12,10 +12,12 @@ from qcelemental.models import AtomicResult
 from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.export import export_labels
 from alflow.campaign.labelling import label_structures
-from alflow.domain import Evaluation, Structure
+from alflow.campaign.qcschema import to_qcschema
+from alflow.domain import Evaluation, Label, Reference, Structure
 from alflow.errors import ConfigError
-from alflow.reference import LennardJones, PyscfReference
+from alflow.reference import CasscfReference, LennardJones, PyscfReference, TbliteReference, TdaReference
 from alflow.reference.config import Limits
+from alflow.reference.functionals import FUNCTIONALS
 
 HYDROXYL = Structure.of("OH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.97]], charge=-1)
 BOHR_PER_ANG = 1.0 / 0.529177210544
@@ -39,6 +41,28 @@ def test_a_pyscf_label_is_a_valid_result_with_the_gradient_in_atomic_units(tmp_p
     dipole = (np.array(told["dipole_e_ang"]) - np.array(told["dipole_origin_ang"])) * BOHR_PER_ANG
     np.testing.assert_allclose(result.properties.scf_dipole_moment, dipole, atol=1e-10)
     assert result.extras["level_id"] == reference.level.id
+
+
+PAIR = Structure.of("HH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]])
+IMMONIUM = CasscfReference(("C 2p", "N 2p"), 2, 2, ground=PyscfReference("hf", "6-31g*", density_fitting=False))
+
+
+@pytest.mark.parametrize(
+    ("reference", "method", "basis"),
+    [
+        *((PyscfReference(name), name, "def2-svp") for name in FUNCTIONALS),
+        (PyscfReference("pbe", "sto-3g", dispersion="d4"), "pbe-d4", "sto-3g"),
+        (PyscfReference("CAM_B3LYP", dispersion="d3bj"), "cam-b3lyp-d3bj", "def2-svp"),
+        (TdaReference(PyscfReference("pbe0", density_fitting=False)), "tda-pbe0", "def2-svp"),
+        (TdaReference(PyscfReference("hf", "6-31g", density_fitting=False)), "cis", "6-31g"),
+        (IMMONIUM, "casscf", "6-31g*"),
+        (TbliteReference("gfn1-xtb"), "gfn1-xtb", None),
+        (LennardJones(), "lennard-jones", None),
+    ],
+)
+def test_the_method_has_the_name_that_a_reader_knows(reference: Reference, method: str, basis: str | None) -> None:
+    label = Label(PAIR, reference.level, Evaluation(-1.0, np.zeros((2, 3))))
+    assert to_qcschema(label, {})["model"] == {"method": method, "basis": basis}
 
 
 def test_a_cell_cannot_be_said(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ import yaml
 
 from alflow import CampaignConfig
 from alflow.campaign.checking import check_database
+from alflow.campaign.events import Event, LabelFailed, TrainingDone
 from alflow.campaign.site import folder_of
+from alflow.campaign.state import State
 from alflow.store import Store
 from alflow.store.location import is_server
 
@@ -126,3 +128,19 @@ def broken_promises(database: str | Path) -> dict[str, tuple[str, ...]]:
     """What ``alflow db check --deep`` finds to be broken, by name."""
     found = check_database(database, deep=True)
     return {finding.name: finding.broken for findings in found.values() for finding in findings if not finding.holds}
+
+
+class Enough(Exception):
+    """Ends the campaign."""
+
+
+class UntilLearntAfter:
+    """An observer that ends the campaign at the first training after so many refused labels."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+
+    def seen(self, state: State, event: Event | None) -> None:
+        self.left -= isinstance(event, LabelFailed)
+        if self.left <= 0 and isinstance(event, TrainingDone):
+            raise Enough

@@ -60,6 +60,7 @@ def test_forces_are_the_derivative_of_the_energy(
         return evaluation(reference, structure.with_positions(structure.positions + shift * direction)).energy
 
     error = abs((found.forces * direction).sum() + slope(energy, 2e-3))
+    print(f"error of the forces along a random direction: {error:.1e} eV/Å")
     assert error < tolerance
     assert error < found.diagnostics["force_noise_ev_ang"] or tolerance == 1e-5
     assert found.diagnostics["defects"] == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from pyscf import dft, gto
 
 from alflow.domain import Structure
 from alflow.errors import ConfigError
-from alflow.reference import PyscfConfig, check_reference, make_reference
+from alflow.reference import PyscfConfig, check_reference, gpu, make_reference
 from alflow.reference.ladder import Trace, climb
 
 from .differences import evaluation
@@ -27,6 +29,25 @@ def test_the_device_is_no_part_of_the_level() -> None:
 def test_without_gpu4pyscf_a_gpu_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="needs GPU4PySCF, which is not installed; install gpu4pyscf-cuda12x"):
         check_reference(PyscfConfig(device="gpu"), [WATER])
+
+
+@pytest.mark.parametrize(
+    ("count", "why"),
+    [
+        (lambda: 0, r"\(no device\)"),
+        (lambda: 1 / 0, r"\(division by zero\)"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused_with_the_reason(
+    count: Callable[[], int], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CuPy counts none on a machine without a device, and raises where the driver is missing."""
+    monkeypatch.setattr(gpu, "find_spec", lambda name: name)
+    monkeypatch.setattr(gpu, "import_module", lambda name: SimpleNamespace(getDeviceCount=count))
+    with pytest.raises(ConfigError, match=f"device: gpu found no GPU it can use {why}; leave device out"):
+        check_reference(PyscfConfig(device="gpu"), [WATER])
+    monkeypatch.setattr(gpu, "import_module", lambda name: SimpleNamespace(getDeviceCount=lambda: 1))
+    gpu.require_gpu()
 
 
 def test_a_field_that_begins_with_its_own_density_needs_hardly_a_cycle() -> None:

@@ -28,6 +28,8 @@ from alflow.reference import (
     run_label,
 )
 from alflow.reference.dispersion import NEIGHBORS_BOHR, PAIRS_BOHR, d3bj
+from alflow.reference.functionals import FUNCTIONALS
+from alflow.reference.periodic import PSEUDOPOTENTIALS
 from tests.reference.differences import evaluation, slope, strained
 
 # Derivatives are exact on any grid; this one is coarse, to be quick.
@@ -132,6 +134,30 @@ def test_the_multigrid_route_is_as_exact_as_its_precision_and_agrees_with_the_ot
     assert several.energy == pytest.approx(one.energy, abs=1e-4)
     np.testing.assert_allclose(several.forces, one.forces, rtol=0, atol=1e-4)
     np.testing.assert_allclose(several.stress, one.stress, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("functional", [name for name in PSEUDOPOTENTIALS if name not in ("svwn", "pbe")])
+def test_every_functional_of_cells_has_exact_forces_and_stress(functional: str) -> None:
+    """The others are above. Atoms move and the cell is strained at once: one difference holds both derivatives."""
+    potential = "gth-pbe" if functional == "pbesol" else None  # PySCF's own for PBEsol knows boron only
+    reference = replace(FFT, functional=functional, pseudopotential=potential)
+    found = evaluation(reference, CRYSTAL)
+    assert found.stress is not None
+    random = np.random.default_rng(7)
+    push, pull = random.normal(size=(2, 3)), random.normal(size=(3, 3))
+
+    def energy(size: float) -> float:
+        moved = CRYSTAL.with_positions(CRYSTAL.positions + size * push)
+        result = evaluation(replace(reference, stress=False), strained(moved, np.eye(3) + 0.3 * size * pull))
+        assert result.diagnostics["mesh"] == found.diagnostics["mesh"]
+        return result.energy
+
+    told = -(found.forces * push).sum() + 0.3 * (found.stress * pull).sum() * abs(np.linalg.det(CRYSTAL.cell))
+    error = abs(told - steep(energy, 3e-4))
+    print(f"error {error:.1e} eV/Å of {told:.3f}; stated noise {found.diagnostics['force_noise_ev_ang']:.1e}")
+    rough = FUNCTIONALS[functional].roughness
+    assert error < max(1e-5, rough)
+    assert found.diagnostics["force_noise_ev_ang"] >= rough
 
 
 def test_dispersion_is_that_of_dftd3_in_all_three_directions() -> None:
@@ -256,6 +282,7 @@ HEAVY = Structure.of("AmAm", SILICON.positions * 1.5, SILICON.cell * 1.5, [True]
         ({"basis": "gth-szv-molopt-rs"}, SILICON, ConfigError, "Did you mean 'gth-szv-molopt-sr'"),
         ({"basis": "def2-svp"}, SILICON, ConfigError, "not made for GTH pseudopotentials"),
         ({"pseudopotential": "gth-pbee"}, SILICON, ConfigError, "Did you mean 'gth-pbe"),
+        ({"functional": "pbesol"}, SILICON, ConfigError, "no pseudopotential 'gth-pbesol' for Si; name another"),
         ({"memory_limit_mb": 250}, SILICON, ConfigError, r"need about \d+ MB, and memory_limit_mb is 250; raise it to"),
     ],
 )

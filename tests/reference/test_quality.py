@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from alflow.reference.functionals import FUNCTIONALS
 from alflow.reference.quality import defects, flags, grid_noise
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -51,3 +52,12 @@ def test_hartree_fock_has_no_grid_and_a_finer_grid_less_noise() -> None:
     for family in ("lda", "gga", "meta-gga"):
         noise = [grid_noise(family, level) for level in range(1, 10)]
         assert noise == sorted(noise, reverse=True)
+    restless = [grid_noise("meta-gga", level, restless=True) for level in range(1, 10)]
+    assert restless == sorted(restless, reverse=True)
+    assert all(noisy > calm for noisy, calm in zip(restless, noise, strict=True)), (
+        "the last family is that of meta-GGAs"
+    )
+
+
+def test_scan_and_the_minnesota_functionals_state_that_they_notice_the_grid() -> None:
+    assert {name for name, found in FUNCTIONALS.items() if found.restless} == {"scan", "m06", "m06-l", "m06-2x"}
