@@ -114,7 +114,7 @@ def test_a_label_of_another_file_that_a_killed_process_left_running_waits_again(
     database = tmp_path / "labels.db"
     with closing(sqlite3.connect(database)) as connection, connection:  # as a kill leaves it
         connection.execute("DELETE FROM labels")
-        connection.execute("UPDATE label_jobs SET state = 'running'")
+        connection.execute("UPDATE label_jobs SET state = 'running', attempts = 0")
         connection.execute("UPDATE executions SET ended_at = NULL, status = 'running'")
     seen: list[dict[str, tuple[str, ...]]] = []
     label(tmp_path, structures(4)[2:], watcher=lambda found: seen.append(broken_promises(database)))

@@ -62,9 +62,14 @@ class Feeding:
             self.again_at = time.monotonic() + 5.0
 
 
-def test_a_trainer_and_a_walker_killed_for_their_memory_cost_nothing_but_time(tmp_path: Path) -> None:
+def test_a_trainer_and_a_walker_killed_for_their_memory_cost_nothing_but_time(
+    tmp_path: Path, postgres_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server; other losses of workers are tried on SQLite, for the sake of time."""
+    monkeypatch.chdir(tmp_path)
     config = toy(
         tmp_path,
+        database=postgres_target,
         executor="dask",
         cores=2,
         pools={

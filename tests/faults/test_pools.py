@@ -39,8 +39,12 @@ class ClosedNannies:
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_a_campaign_whose_nannies_are_gone_ends_and_every_loss_has_its_row(tmp_path: Path) -> None:
-    config = toy(tmp_path, delay_s=0.4, executor="dask", label_budget=12)
+def test_a_campaign_whose_nannies_are_gone_ends_and_every_loss_has_its_row(
+    tmp_path: Path, postgres_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server; the campaign after this one is on SQLite, for the sake of time."""
+    monkeypatch.chdir(tmp_path)
+    config = toy(tmp_path, delay_s=0.4, executor="dask", label_budget=12, database=postgres_target)
     workers = LocalWorkers(local_pools(2, 1), "127.0.0.1:0", heal_after_s=1.0)
     strikes = ClosedNannies(workers)
     ended = run_campaign(config, observers=[strikes], executor=DaskExecutor(workers))
