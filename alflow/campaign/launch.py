@@ -212,11 +212,8 @@ def _drive(
         ending = ("failed", traceback.format_exc())
         raise CampaignError(_how_to_go_on_when_mended(site, error)) from error
     finally:
-        try:
-            if workers is not None:
-                workers.close()
-        finally:
-            _release(store, lease, *ending, away)
+        _close(workers)
+        _release(store, lease, *ending, away)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
@@ -256,6 +253,15 @@ def _how_to_go_on_when_mended(site: Site, defect: Exception) -> str:
 
 def _command(verb: str, site: Site) -> str:
     return f"alflow {verb} {shown(site.config.database)} {shlex.quote(site.config.name)}"
+
+
+def _close(workers: Executor | None) -> None:
+    """End the workers; what is wrong with their end must not hide how the campaign ended, nor keep its lease."""
+    try:
+        if workers is not None:
+            workers.close()
+    except Exception as error:
+        log.warning("The workers could not be ended properly (%s: %s).", type(error).__name__, error)
 
 
 def _release(store: Store, lease: Lease, state: CampaignState, reason: str, away: bool) -> None:

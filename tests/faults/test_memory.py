@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,8 @@ class Feeding:
         at_work = {key: address for address, keys in client.processing().items() for key in keys}
         address = next((address for key, address in at_work.items() if key.startswith(kind)), None)
         if address is not None and (kind == "train" or state.horizon >= 1000):
-            client.run(grow, workers=[address])
+            with suppress(OSError):  # it died of what it was told before
+                client.run(grow, workers=[address])
             self.again_at = time.monotonic() + 5.0
 
 
