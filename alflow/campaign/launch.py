@@ -212,8 +212,10 @@ def _drive(
         ending = ("failed", traceback.format_exc())
         raise CampaignError(_how_to_go_on_when_mended(site, error)) from error
     finally:
-        _close(workers)
-        _release(store, lease, *ending, away)
+        try:
+            _close(workers)
+        finally:
+            _release(store, lease, *ending, away)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
