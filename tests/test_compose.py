@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 import yaml
 
@@ -78,6 +82,30 @@ def test_certificates_are_the_users_alone_and_are_never_overwritten(tmp_path: Pa
     assert made.key.read_bytes() == before
 
 
+def test_the_files_that_the_image_copies_are_enough_to_build_the_package(tmp_path: Path) -> None:
+    """Everything but the download of what it needs: that takes an engine, and minutes."""
+    lines = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [line.split()[1:] for line in lines if line.startswith("COPY ")]
+    assert copied
+    for *sources, target in copied:
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / source, tmp_path / target)
+    (install,) = [line for line in lines if "pip install" in line]
+    assert install.endswith("-c constraints.txt '.[postgres]'")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("alflow-*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "alflow").rglob("*.py")}
+    assert wanted <= inside
+    assert {"alflow/reports/page/page.html", "alflow/reports/page/page.js"} <= inside
+    assert any(name.endswith("0001_first_tables.py") for name in inside), "without migrations no database can be made"
+
+
 def free_port() -> int:
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
@@ -98,9 +126,11 @@ class OnLoopback:
             "8787": str(dashboard),
         }
         self._health = {name: str(free_port()) for name in OURS}
+        self._database = str(free_port())
+        self._changes["@database/"] = f"@127.0.0.1:{self._database}/"
 
     def words(self, service: str, words: Sequence[str]) -> list[str]:
-        changes = self._changes | {"8790": self._health[service]}
+        changes = self._changes | {"8790": self._health.get(service, "")}
         for before, after in changes.items():
             words = [word.replace(before, after) for word in words]
         programs = Path(sys.executable).parent
@@ -111,12 +141,14 @@ class OnLoopback:
         return self.words(service, [*found.get("entrypoint", ["alflow"]), *found["command"]])
 
     def environment(self, service: str) -> dict[str, str]:
-        own = {"TMPDIR": str(self._folder), "PYTHONPATH": str(ROOT)}
-        return os.environ | own | SERVICES[service].get("environment", {})
+        own = {"TMPDIR": str(self._folder), "PYTHONPATH": str(ROOT), "PGPORT": self._database}
+        given = SERVICES[service].get("environment", {})
+        return os.environ | own | dict(zip(given, self.words(service, list(given.values())), strict=True))
 
     def healthy(self, service: str) -> bool:
         check = self.words(service, SERVICES[service]["healthcheck"]["test"][1:])
-        return subprocess.run(check, capture_output=True, check=False, timeout=60).returncode == 0
+        given = self.environment(service)
+        return subprocess.run(check, capture_output=True, check=False, timeout=60, env=given).returncode == 0
 
 
 @contextmanager
@@ -166,3 +198,93 @@ def test_the_command_lines_of_compose_run_a_campaign(tmp_path: Path) -> None:
     check_promises(tmp_path / "toy.db")
     ((pools_told,),) = rows(tmp_path / "toy.db", "SELECT payload_json FROM events WHERE seq = 1")
     assert json.loads(pools_told)["pools"] == {"explore": 1, "label": 1, "train": 1}
+
+
+def with_tls() -> Path | None:
+    """Programs of a PostgreSQL server that was built with TLS; the one of the other tests was not."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return found[-1].parent if found else None
+
+
+class DatabaseOnLoopback(OnLoopback):
+    """The service of the database, whose image makes an empty one with a password first."""
+
+    def __init__(self, folder: Path, secrets: Path, programs: Path) -> None:
+        super().__init__(folder, secrets)
+        self._programs = programs
+        self._user = {"user": 1000, "group": 1000, "extra_groups": []} if os.getuid() == 0 else {}
+        (secrets / "pgpass").write_text(f"127.0.0.1:{self._database}:alflow:alflow:secret")
+        (secrets / "password").write_text("secret")
+        for file in (folder, secrets, *secrets.iterdir()):
+            file.chmod(0o700 if file.is_dir() else 0o600)
+            if self._user:
+                os.chown(file, 1000, 1000)
+
+    def words(self, service: str, words: Sequence[str]) -> list[str]:
+        found = super().words(service, words)
+        return [str(self._programs / found[0]), *found[1:]] if (self._programs / found[0]).exists() else found
+
+    def environment(self, service: str) -> dict[str, str]:
+        return super().environment(service) | ({"PGDATA": str(self._folder / "data")} if service == "database" else {})
+
+    def make(self) -> None:
+        """What the image does before it starts the command for the first time."""
+        given = SERVICES["database"]["environment"]
+        password = self.words("database", [given["POSTGRES_PASSWORD_FILE"]])[0]
+        make = [str(self._programs / "initdb"), f"--username={given['POSTGRES_USER']}", f"--pwfile={password}"]
+        self.run([*make, "--auth=scram-sha-256", "--no-sync"])
+        single = [str(self._programs / "postgres"), "--single", "postgres"]
+        self.run(single, f"CREATE DATABASE {given['POSTGRES_DB']}\n")
+
+    def run(self, words: Sequence[str], typed: str = "") -> None:
+        given = self.environment("database")
+        subprocess.run(words, input=typed, env=given, capture_output=True, text=True, check=True, **self._user)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        place = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}"]
+        with (self._folder / "log").open("w") as log:
+            server = subprocess.Popen(
+                [*self.words("database", SERVICES["database"]["command"]), *place],
+                env=self.environment("database"), stdout=log, stderr=log, **self._user,
+            )  # fmt: skip
+        try:
+            ends = time.monotonic() + 30
+            while not self.healthy("database"):
+                assert time.monotonic() < ends, (self._folder / "log").read_text()
+                time.sleep(0.1)
+            yield
+        finally:
+            server.send_signal(signal.SIGINT)  # end, whoever is connected
+            server.wait(timeout=30)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+@pytest.mark.skipif(with_tls() is None, reason="needs a PostgreSQL server that was built with TLS, as Debian's")
+def test_the_orchestrator_of_compose_reaches_its_database_and_no_server_with_another_certificate(
+    tmp_path: Path,
+) -> None:
+    programs = with_tls()
+    assert programs is not None
+    folder = Path(tempfile.mkdtemp(prefix="alflow-compose-"))  # the server runs as another user and must be let in
+    try:
+        make_certificates(folder / "secrets")
+        here = DatabaseOnLoopback(folder, folder / "secrets", programs)
+        here.make()
+        (address,) = [word for word in SERVICES["orchestrator"]["healthcheck"]["test"] if "://" in word]
+        (address,) = here.words("orchestrator", [address])
+        campaign = settings(tmp_path, database=address, label_budget=6)
+        (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(campaign))
+        with here.serving():
+            given, command = here.environment("orchestrator"), here.command("orchestrator")
+            assert (given["PGSSLMODE"], Path(given["PGSSLROOTCERT"]).name) == ("verify-ca", "cert.pem")
+            asked = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False, "timeout": 100}
+            done = subprocess.run(command, env=given, **asked)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert here.healthy("orchestrator")
+            other = make_certificates(tmp_path / "other")
+            # by the driver alone: alflow would wait for such a server, as for any that cannot be reached
+            with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+                psycopg.connect(address, passfile=given["PGPASSFILE"], sslmode="verify-ca", sslrootcert=str(other.cert))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alflow.campaign.checkpoints import altered
+from alflow.campaign.checkpoints import lost_checkpoints
 from alflow.campaign.commands import DropFrame, PutJob, StartExploring, StartLabel, StartScoring, StartTraining
 from alflow.campaign.decide import decide
 from alflow.campaign.events import (
@@ -29,7 +28,7 @@ from alflow.campaign.site import folder_of
 from alflow.campaign.state import State
 from alflow.domain import FailureKind
 from alflow.domain.identity import digest_of_bytes
-from alflow.errors import AlflowError, StoreError
+from alflow.errors import AlflowError
 from alflow.reference.spool import read_spooled
 from alflow.store import (
     CampaignRecord,
@@ -39,7 +38,6 @@ from alflow.store import (
     JobRecord,
     Snapshot,
     Store,
-    WalkerRecord,
 )
 
 __all__ = ["check_database"]
@@ -106,11 +104,12 @@ class _Past:
 
 def _check_campaign(moment: Snapshot, campaign: CampaignRecord, database: str) -> list[Finding]:
     jobs, executions = moment.jobs(campaign.id), moment.executions(campaign.id)
-    labelling = "labelling" in campaign.config
-    past = _Past() if labelling else _replayed(moment, campaign)
     folder = folder_of(campaign, database)
-    found = [] if labelling else [_replays(past), _starts(past, executions), _open(past, executions)]
-    if not labelling and past.problem is None:
+    if "labelling" in campaign.config:
+        return [_labelling(moment, jobs, executions), _spool(moment, jobs, folder / "spool")]
+    past = _replayed(moment, campaign)
+    found = [_replays(past), _starts(past, executions), _open(past, executions)]
+    if past.problem is None:
         committees = moment.committees(campaign.id)
         found += [
             _state_is_told(past, Counter(job.state for job in jobs), committees, campaign),
@@ -194,13 +193,12 @@ def _state_is_told(
 
 
 def _checkpoints(past: _Past, moment: Snapshot, campaign_id: int) -> Finding:
-    """Each walker goes on from what was written; arrays that cannot even be read are told elsewhere."""
-    walkers: Sequence[WalkerRecord] = ()
-    with suppress(StoreError):
-        walkers = moment.walkers(campaign_id)
-    told = {walker.walker: walker.checkpoint for walker in past.state.walkers} if past.state is not None else {}
-    broken = [f"walker {number}: its checkpoint is not what was written" for number in altered(told, walkers)]
-    return Finding.of("checkpoints", "Each checkpoint of a walker is what was written.", len(walkers), broken)
+    """Each walker goes on from what was written."""
+    walkers, unreadable = moment.readable_walkers(campaign_id)
+    lost = lost_checkpoints(past.state, walkers, unreadable) if past.state is not None else {}
+    broken = [f"walker {number}: {problem}" for number, problem in lost.items()]
+    checked = len(walkers) + len(unreadable)
+    return Finding.of("checkpoints", "Each checkpoint of a walker is what was written.", checked, broken)
 
 
 def _jobs_are_told(past: _Past, jobs: Sequence[JobRecord], decisions: Mapping[str, str]) -> Finding:
@@ -245,6 +243,30 @@ def _attempts(past: _Past, jobs: Sequence[JobRecord], executions: Sequence[Execu
             counted = f"{tried[job.id]} executions, {free[job.id]} of them lost or not its fault"
             broken.append(f"job {job.id}: {counted}, {job.attempts} attempts; {most} are allowed")
     return Finding.of("attempts", sentence, len(jobs), broken)
+
+
+def _labelling(moment: Snapshot, jobs: Sequence[JobRecord], executions: Sequence[ExecutionRecord]) -> Finding:
+    """Labels of a file have no journal to be held against: their jobs and executions tell of each other."""
+    ended, lost, left = Counter[str](), Counter[str](), Counter[str]()
+    for row in executions:
+        ended[row.subject] += row.status in ("done", "failed") and row.failure_kind is not FailureKind.BUG
+        lost[row.subject] += row.status == "lost"
+        left[row.subject] += row.ended_at is None
+    broken = []
+    for job in jobs:
+        if job.attempts > ended[job.id] or job.n_lost > lost[job.id]:
+            told = f"{job.attempts} attempts and {job.n_lost} losses"
+            broken.append(f"job {job.id}: {told}, and executions of {ended[job.id]} and {lost[job.id]}")
+        if job.state == "running":
+            sound = left[job.id] == 1 or (not left[job.id] and moment.find_label(job.structure_id, job.level_id))
+        else:
+            sound = left[job.id] == 0
+        if not sound:
+            broken.append(f"job {job.id} is {job.state}, and {left[job.id]} of its executions are open")
+    strangers = sorted(set(ended) - {job.id for job in jobs})
+    broken += [f"executions of {subject}, which nobody asked for" for subject in strangers]
+    sentence = "Every attempt at a label has its execution, and only of a label that is being made one is open."
+    return Finding.of("labelling", sentence, len(executions), broken)
 
 
 def _labels(past: _Past, jobs: Sequence[JobRecord], executions: Sequence[ExecutionRecord]) -> Finding:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from alflow.campaign.events import CheckpointsLost
+from alflow.campaign.state import State
 from alflow.domain.identity import content_id
-from alflow.errors import StoreError
 from alflow.store import WalkerRecord
 
-__all__ = ["altered", "check_checkpoints", "digest_of"]
+__all__ = ["digest_of", "loss_of", "lost_checkpoints"]
 
 _DIGITS: Final = 16
 """Of the digest that is kept; it is held against mishaps, not against malice."""
@@ -31,32 +32,32 @@ def digest_of(record: WalkerRecord) -> str:
     return content_id("walker", fields)[:_DIGITS]
 
 
-def altered(told: Mapping[int, str], records: Iterable[WalkerRecord]) -> list[int]:
-    """Numbers of the walkers whose checkpoint is not the one that the journal tells of.
+def lost_checkpoints(state: State, records: Iterable[WalkerRecord], unreadable: Mapping[int, str]) -> dict[int, str]:
+    """Find the walkers that cannot go on from where they were, and say why.
 
     Args:
-        told: The latest digest of each walker; empty where an older alflow has written none.
-        records: The checkpoints. One that is missing is no error: its walker begins anew at its starting structure.
-    """
-    return [r.walker for r in records if told.get(r.walker) and digest_of(r) != told[r.walker]]
-
-
-def check_checkpoints(told: Mapping[int, str], records: Iterable[WalkerRecord], campaign_id: int) -> None:
-    """Refuse to go on from checkpoints that were altered.
-
-    Args:
-        told: The latest digest of each walker, as in :func:`altered`.
+        state: What the journal leads to: it tells the latest digest of each walker, empty where an older alflow wrote
+            none or where the loss is known already.
         records: The checkpoints.
-        campaign_id: The campaign.
+        unreadable: What is wrong with those that cannot even be read, by walker.
 
-    Raises:
-        StoreError: Some were; it says which, and what can be done.
+    Returns:
+        What is wrong, by the number of the walker.
     """
-    wrong = altered(told, records)
-    if wrong:
-        numbers = ", ".join(map(str, wrong))
-        raise StoreError(
-            f"The checkpoint of walker {numbers} is not what was written: the table walkers was altered. Nothing"
-            " was changed now. Restore the database from a backup; or let it begin anew at its starting structure: "
-            f"DELETE FROM walkers WHERE campaign_id = {campaign_id} AND walker IN ({numbers})"
-        )
+    found = {record.walker: record for record in records}
+    lost: dict[int, str] = {}
+    for walker in state.walkers:
+        record = found.get(walker.walker)
+        if walker.walker in unreadable:
+            lost[walker.walker] = unreadable[walker.walker]
+        elif record is None and walker.checkpoint:
+            lost[walker.walker] = "its checkpoint is gone"
+        elif record is not None and walker.checkpoint and digest_of(record) != walker.checkpoint:
+            lost[walker.walker] = "its checkpoint is not what was written"
+    return lost
+
+
+def loss_of(lost: Mapping[int, str]) -> CheckpointsLost:
+    """The event that tells of lost checkpoints, of which there is at least one."""
+    told = "; ".join(f"walker {number}: {problem.rstrip('.')}" for number, problem in lost.items())
+    return CheckpointsLost(tuple(lost), f"the table walkers was altered ({told})")

@@ -81,11 +81,13 @@ class WalkerOrder:
         walker: Number of the walker.
         segment: Number of the segment, for the compare-and-set on its checkpoint.
         restart: Whether it must first go back to its starting structure with fresh velocities.
+        step: Steps it has made by the journal, from which one whose checkpoint was lost counts on.
     """
 
     walker: int
     segment: int
     restart: bool
+    step: int = 0
 
 
 @dataclass(frozen=True)

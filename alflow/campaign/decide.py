@@ -11,6 +11,7 @@ from alflow.campaign.config import parse_config
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CheckpointsLost,
     CommitteeGiven,
     CommitteeLost,
     Event,
@@ -33,6 +34,7 @@ from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
 from alflow.campaign.pools import has_room
 from alflow.campaign.state import FIRST_HORIZON, Phase, State, WalkerState, replace
 from alflow.campaign.waiting import drop, enqueue, settle_walker
+from alflow.campaign.walking import checkpoints_lost, release, reported
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
 from alflow.selection import Request, rescore, stop_reached
@@ -42,9 +44,6 @@ __all__ = ["FIRST_HORIZON", "decide", "replay"]
 SHORTEST_HORIZON = 10
 """Steps below which a segment is not shortened further."""
 
-HOME_AFTER_RESETS = 3
-"""Resets in a row after which a walker goes back to its starting structure; after twice as many it waits."""
-
 FAILURE_LIMIT = 20
 """Failed attempts at labels in a row after which the fault is not the structures'; nothing more is paid for."""
 
@@ -53,6 +52,9 @@ LOSS_LIMIT = 10
 
 WORTH_REPEATING = (FailureKind.TIMEOUT, FailureKind.OOM, FailureKind.CRASH)
 """Failures that may be the machine's; the others would come back exactly the same."""
+
+BEFORE_RESUMING = (CommitteeLost, CheckpointsLost, RetryRequested)
+"""Events that may come before ``campaign_resumed``, which takes the tasks up that were in flight."""
 
 Change = tuple[State, list[Command]]
 
@@ -80,8 +82,8 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](replace(state, n_events=state.n_events + 1), event)
-    if isinstance(event, CommitteeLost | RetryRequested) or (isinstance(event, LabelDone) and event.recovered):
-        return changed, commands  # the tasks that ran beside it may only be taken up by campaign_resumed
+    if isinstance(event, BEFORE_RESUMING) or (isinstance(event, LabelDone) and event.recovered):
+        return changed, commands  # nothing starts before the tasks that ran beside it are taken up
     planned, further = plan(changed)
     return planned, commands + further
 
@@ -195,7 +197,7 @@ def _seeds(state: State, event: SeedsProposed) -> Change:
 def _segment(state: State, event: SegmentDone) -> Change:
     state = state.without_task(event.task)
     commands: list[Command] = []
-    state = state.with_walkers(_reported(state, report) for report in event.reports)
+    state = state.with_walkers(reported(state, report) for report in event.reports)
     for report in event.reports:
         state, more = _seen(state, report, event.generation)
         commands.extend(more)
@@ -214,32 +216,6 @@ def _segment(state: State, event: SegmentDone) -> Change:
     elif event.audit is not None:
         commands.append(DropFrame(event.audit.frame_id, "dropped", TOO_LATE))
     return state, commands
-
-
-def _reported(state: State, report: WalkerReport) -> WalkerState:
-    """A walker after its segment."""
-    before = state.walkers[report.walker]
-    walker = replace(
-        before,
-        status="ready",
-        step=report.step,
-        disagreement=report.max_disagreement,
-        temperature=report.temperature,
-        reason=report.reason,
-        checkpoint=report.checkpoint,
-        resets=before.resets + (report.status == "reset"),
-        resets_in_a_row=0,
-    )
-    if report.status == "reset":
-        in_a_row = before.resets_in_a_row + 1
-        if in_a_row >= 2 * HOME_AFTER_RESETS:  # home did not help either: only a better committee will
-            return replace(walker, status="paused", needs_labels=state.n_done + 1)
-        return replace(walker, resets_in_a_row=in_a_row, restart=walker.restart or in_a_row >= HOME_AFTER_RESETS)
-    if report.status == "running" or report.frame is None:
-        return walker
-    if report.frame.duplicate_of is not None:
-        return replace(walker, status="paused", needs_labels=state.n_done + 1)
-    return replace(walker, status="paused", frame_id=report.frame.frame_id, needs_labels=None)
 
 
 def _seen(state: State, report: WalkerReport, generation: int) -> Change:
@@ -306,16 +282,7 @@ def _training(state: State, event: TrainingDone) -> Change:
     elif state.generation == 0:
         reason = f"the first training gave no usable committee: {event.reason}"
         return replace(state, phase="failed", reason=reason), [Finish("failed", reason)]
-    return _release(state.next_cycle() if state.config.barrier else state, event.n_labels), []
-
-
-def _release(state: State, covered: int) -> State:
-    """Let the walkers go on whose frames are settled and known to the latest training."""
-    return state.with_walkers(
-        replace(walker, status="ready", needs_labels=None, reason="")
-        for walker in state.walkers
-        if walker.status == "paused" and walker.needs_labels is not None and walker.needs_labels <= covered
-    )
+    return release(state.next_cycle() if state.config.barrier else state, event.n_labels), []
 
 
 def _rescored(state: State, event: QueueRescored) -> Change:
@@ -389,6 +356,7 @@ _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {
     QueueRescored: _rescored,
     TaskLost: _lost,
     CommitteeLost: _committee_lost,
+    CheckpointsLost: checkpoints_lost,
     TaskBroken: _broken,
     StopRequested: _stop,
     RetryRequested: _retry,

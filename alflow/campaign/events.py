@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 __all__ = [
     "CampaignResumed",
     "CampaignStarted",
+    "CheckpointsLost",
     "CommitteeGiven",
     "CommitteeLost",
     "Event",
@@ -280,6 +281,20 @@ class CommitteeLost:
 
 
 @dataclass(frozen=True)
+class CheckpointsLost:
+    """Checkpoints of walkers are gone, altered or unreadable; these walkers begin anew at their starting structures.
+
+    Attributes:
+        walkers: Their numbers.
+        message: What was found.
+    """
+
+    walkers: tuple[int, ...]
+    message: str
+    kind: Literal["checkpoints_lost"] = "checkpoints_lost"
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """Somebody asked the campaign to stop: nothing new starts, what runs may finish."""
 
@@ -322,6 +337,7 @@ Event = (
     | TaskLost
     | TaskBroken
     | CommitteeLost
+    | CheckpointsLost
     | StopRequested
     | RetryRequested
 )

@@ -80,6 +80,7 @@ def _worker(python: str, name: str, job: JobClass, threads: int, address: str, s
     words = [
         f"exec {many}{shlex.quote(python)} -m distributed.cli.dask_worker {shlex.quote(address)}",
         f"--nthreads 1 --resources {shlex.quote(resources)} --memory-limit 0 --no-dashboard",
+        "--dashboard-address 127.0.0.1:0",  # even without a dashboard there is a server, by default on every interface
         '--death-timeout 60 --local-directory "${TMPDIR:-/tmp}"',
         "--preload alflow.campaign.executors.dask.drain",
         f"--tls-ca-file {shlex.quote(str(security.ca))} --tls-cert {shlex.quote(str(security.cert))}",

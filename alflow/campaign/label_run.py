@@ -117,6 +117,8 @@ class LabellingRun:
                     job = replace(job, state="pending")
                     waiting.append((failed, -self._sizes[identity], job))
                 tx.put_job(job)
+            strays = [j for j in before.values() if j.state == "running" and j.structure_id not in self._structures]
+            tx.put_jobs([replace(job, state="pending") for job in strays])  # of another file, before a kill
         self.waiting.extend(job for *_, job in sorted(waiting, key=lambda item: item[:2]))
         for identity, flags in known.items():
             self._tell(identity, "known", flags=flags)
@@ -132,8 +134,7 @@ class LabellingRun:
             while self._running or (self.waiting and not self._stopping):
                 while self.waiting and len(self._running) < workers.slots and not self._stopping:
                     self._start(workers, self.waiting.popleft())
-                completions = workers.wait(WAIT_S)
-                for completion in completions:
+                for completion in (completions := workers.wait(WAIT_S)):
                     self._finish(completion)
                 if completions:
                     self._expect()

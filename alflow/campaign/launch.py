@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +27,8 @@ from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.state import State
 from alflow.campaign.teacher import make_reference
 from alflow.domain import Reference, Structure
-from alflow.errors import CampaignError, CampaignPaused, ConfigError, StoreError, Unavailable
-from alflow.store import CampaignRecord, Holder, Lease, Store
+from alflow.errors import AlflowError, CampaignError, CampaignPaused, ConfigError, StoreError, Unavailable
+from alflow.store import CampaignRecord, CampaignState, Holder, Lease, Store
 from alflow.store.location import is_server, shown
 
 __all__ = ["Ended", "resume_campaign", "run_campaign"]
@@ -75,6 +76,7 @@ def run_campaign(
         InputError: The configuration or the structures cannot be used; nothing was run.
         CampaignLocked: Another live process drives this campaign.
         CampaignPaused: The database went away and did not come back within :data:`PATIENCE_S`.
+        CampaignError: The cluster is gone for good, or alflow has a defect, whose traceback is stored as the reason.
         StoreError: The database cannot be used.
     """
     structures = read_starting_structures(config)
@@ -187,9 +189,8 @@ def _drive(
     site = Site(record.id, config, structures, reference, folder)
     lease = store.acquire(record.id, Holder.current())
     workers: Executor | None = None
-    state: State | None = None
-    away: Unavailable | None = None
-    why = "the orchestrator ended without finishing"
+    ending: tuple[CampaignState, str] = ("stopped", "the orchestrator ended without finishing")
+    away = False
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
@@ -200,16 +201,21 @@ def _drive(
             runner = Runner(store, lease, site, workers, (*observers, *watchers))
             with interruptible(runner.request_stop):
                 state = runner.run()
+        ending = (state.phase if state.phase in ("finished", "failed") else "stopped", state.reason)
     except Unavailable as error:
-        away = error
+        away, ending = True, ("stopped", str(error))
         raise CampaignPaused(_how_to_go_on(site, error)) from None
-    except CampaignError as error:
-        why = str(error)
+    except AlflowError as error:
+        ending = ("stopped", str(error))
         raise
+    except Exception as error:
+        ending = ("failed", traceback.format_exc())
+        raise CampaignError(_how_to_go_on_when_mended(site, error)) from error
     finally:
-        if workers is not None:
-            workers.close()
-        _release(store, lease, state, away, why)
+        try:
+            _close(workers)
+        finally:
+            _release(store, lease, *ending, away)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
@@ -234,24 +240,39 @@ def _how_to_go_on(site: Site, away: Unavailable) -> str:
     return (
         f"{away} It stayed so for {PATIENCE_S:g} s, and '{config.name}' pauses. What was committed is safe; labels "
         f"that were finished meanwhile wait in {site.spool}. As soon as the database can be used again: "
-        f"alflow resume {shown(config.database)} {shlex.quote(config.name)}"
+        f"{_command('resume', site)}"
     )
 
 
-def _release(store: Store, lease: Lease, state: State | None, away: Unavailable | None, why: str) -> None:
-    if away is not None:
-        try:
-            store.release(lease, "stopped", str(away))
-        except StoreError as error:
-            log.info("The campaign could not be given back (%s); whoever resumes it takes it over.", error)
-    elif state is None:
-        store.release(lease, "stopped", why)
-    elif state.phase == "finished":
-        store.release(lease, "finished", state.reason)
-    elif state.phase == "failed":
-        store.release(lease, "failed", state.reason)
-    else:
-        store.release(lease, "stopped", state.reason)
+def _how_to_go_on_when_mended(site: Site, defect: Exception) -> str:
+    """What to say when the orchestrator itself raised an exception."""
+    raised = " ".join(f"{type(defect).__name__}: {defect}".split())
+    return (
+        f"A defect in alflow, or in what watches it, ended '{site.config.name}' ({raised}). What was committed is "
+        f"safe; {_command('status', site)} shows the traceback. When it is mended: {_command('resume', site)}"
+    )
+
+
+def _command(verb: str, site: Site) -> str:
+    return f"alflow {verb} {shown(site.config.database)} {shlex.quote(site.config.name)}"
+
+
+def _close(workers: Executor | None) -> None:
+    """End the workers; what is wrong with their end must not hide how the campaign ended, nor keep its lease."""
+    try:
+        if workers is not None:
+            workers.close()
+    except Exception as error:
+        log.warning("The workers could not be ended properly (%s: %s).", type(error).__name__, error)
+
+
+def _release(store: Store, lease: Lease, state: CampaignState, reason: str, away: bool) -> None:
+    try:
+        store.release(lease, state, reason)
+    except StoreError as error:
+        if not away:
+            raise
+        log.info("The campaign could not be given back (%s); whoever resumes it takes it over.", error)
 
 
 def _page_of(dashboard: str) -> str:

@@ -44,7 +44,7 @@ class Orders:
         self._lease = lease
         self._site = site
         self._labelled_homes: tuple[Structure, ...] | None = None
-        self._walkers = {r.walker: r for r in store.walkers(site.campaign_id)}
+        self._walkers = {r.walker: r for r in store.readable_walkers(site.campaign_id)[0]}
         self._weights: WeightFile | None = None
         self._cost: CostModel | None = None
         self._labels_ordered = self._look_again = 0
@@ -54,6 +54,11 @@ class Orders:
     def remember(self, record: WalkerRecord) -> None:
         """Take note of a walker's new checkpoint."""
         self._walkers[record.walker] = record
+
+    def forget_walkers(self, numbers: Iterable[int]) -> None:
+        """The checkpoints of some walkers are lost."""
+        for number in numbers:
+            self._walkers.pop(number, None)
 
     def label(self, command: StartLabel) -> LabelTask:
         """One structure for the reference; a later attempt has more time and memory than the one that ran out of it.
@@ -171,13 +176,14 @@ class Orders:
         record = self._walkers.get(order.walker)
         homes = self._homes()
         home = homes[order.walker % len(homes)]
-        if record is None:
-            return Walker.start(order.walker, home, config.temperature_k, config.seed)
-        walker = walker_of(record)
-        if not order.restart:
+        walker = walker_of(record) if record is not None else None
+        if walker is not None and not order.restart:
             return walker
-        resets = walker.resets + 1
+        # a segment holds at most two resets: a walker whose count is lost is given velocities that it never had
+        resets = walker.resets + 1 if walker is not None else 2 * (order.segment - 1)
         velocities = draw_velocities(home, config.temperature_k, config.seed, order.walker, resets)
+        if walker is None:
+            return Walker(order.walker, home, velocities, order.step, resets)
         return replace(walker, structure=home, velocities=velocities, resets=resets)
 
 

@@ -223,7 +223,7 @@ def _ready_group(state: State) -> tuple[WalkerState, ...]:
 def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[State, list[Command]]:
     number = state.n_segments + 1
     task = f"explore-s{number}"
-    orders = tuple(WalkerOrder(w.walker, w.segment + 1, w.restart) for w in group)
+    orders = tuple(WalkerOrder(w.walker, w.segment + 1, w.restart, w.step) for w in group)
     state = state.with_walkers(
         replace(walker, status="exploring", segment=walker.segment + 1, restart=False) for walker in group
     )

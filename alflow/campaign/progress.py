@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alflow.campaign.events import (
+    CheckpointsLost,
     CommitteeGiven,
     CommitteeLost,
     Event,
@@ -189,6 +190,8 @@ def _sentence(state: State, event: Event | None) -> str:
         return f"workers now: {pools or 'none; the campaign waits for some'}"
     if isinstance(event, CommitteeLost):
         return f"the active committee is lost ({event.message}); it is trained again from the labels"
+    if isinstance(event, CheckpointsLost):
+        return f"{event.message}; begun anew at the starting structure, with a hole in the trajectory and no label lost"
     if isinstance(event, TaskBroken):
         return f"task {event.task} broke: {event.message.strip().splitlines()[-1]}"
     if isinstance(event, SegmentDone):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from alflow.campaign.bookmark import Bookmark
-from alflow.campaign.checkpoints import check_checkpoints
+from alflow.campaign.checkpoints import loss_of, lost_checkpoints
 from alflow.campaign.commands import (
     Command,
     DropFrame,
@@ -128,8 +128,6 @@ class Runner:
     def _take_up(self) -> None:
         """Begin, or find out where things stand."""
         self._state = self._bookmark.replay()
-        told = {walker.walker: walker.checkpoint for walker in self._state.walkers} if self._state is not None else {}
-        check_checkpoints(told, self._store.walkers(self._site.campaign_id), self._site.campaign_id)
         if self._state is None:
             ids = tuple(s.id for s in self._site.structures)
             self._record(Interpretation(CampaignStarted(comparable(self._site.config), ids, *self._workers())))
@@ -139,9 +137,17 @@ class Runner:
             problem = self._orders.weights_problem()
             if problem is not None and not self._known.committee_lost:
                 self._record(Interpretation(CommitteeLost(problem)))
+            self._give_up_checkpoints()
             if self._known.phase != "finished":
                 self._take_retries()
             self._record(Interpretation(CampaignResumed(*self._workers())))
+
+    def _give_up_checkpoints(self) -> None:
+        """Let walkers begin anew whose checkpoints are not what was written."""
+        lost = lost_checkpoints(self._known, *self._store.readable_walkers(self._site.campaign_id))
+        if lost:
+            self._orders.forget_walkers(lost)
+            self._record(Interpretation(loss_of(lost), lambda tx: tx.remove_walkers(lost)))
 
     def _loop(self) -> None:
         beat = time.monotonic()

@@ -68,7 +68,7 @@ def summarize(store: Store | Snapshot, campaign: CampaignRecord) -> Summary:
         generation=active.generation if active else 0,
         sha256=active.sha256 if active else None,
         metrics=active.metrics if active else {},
-        walker_steps=tuple(w.step for w in store.walkers(campaign.id)),
+        walker_steps=tuple(w.step for w in store.readable_walkers(campaign.id)[0]),
         time=split_time(executions, events),
         excursions=tuple(f.extrapolation for f in flagged if f.extrapolation is not None),
         drained=drained_machines(events),

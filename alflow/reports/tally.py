@@ -38,6 +38,7 @@ COUNTED: Final = frozenset(
         "labels_given",
         "committee_given",
         "committee_lost",
+        "checkpoints_lost",
     )
 )
 """Events that are counted, each by the method of its name."""
@@ -202,6 +203,9 @@ class Tally:
 
     def _committee_lost(self, told: Mapping[str, Any]) -> None:
         self._failure("COMMITTEE_LOST", "train", told["message"], self.last_s)
+
+    def _checkpoints_lost(self, told: Mapping[str, Any]) -> None:
+        self._failure("CHECKPOINT_LOST", "explore", told["message"], self.last_s)
 
     def _training_done(self, told: Mapping[str, Any]) -> None:
         if not told["accepted"]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import LargeBinary, Select, func, not_, or_, select, type_coerce
+from sqlalchemy import Select, func, not_, or_, select
 
 from alflow.domain import Level, Structure
 from alflow.errors import AlflowError
@@ -15,6 +15,7 @@ from alflow.store.arrays import decode
 from alflow.store.columns import ArrayColumn, FiniteNumber
 from alflow.store.finding import Finding
 from alflow.store.reading import Reading, every
+from alflow.store.rows import as_stored
 from alflow.store.tables import FrameRow, LabelRow, LevelRow, StructureRow, TableRow, WalkerRow
 
 __all__ = ["check_arrays", "check_contents", "check_numbers"]
@@ -27,7 +28,7 @@ Rows = tuple[int, int, Iterator[Any]]
 
 def check_contents(store: Reading, deep: bool) -> list[Finding]:
     """Hash structures and levels of theory again."""
-    looked, total, rows = _rows(store, StructureRow, select(*_raw(StructureRow)), deep)
+    looked, total, rows = _rows(store, StructureRow, select(*as_stored(StructureRow)), deep)
     broken = [line for row in rows if (line := _wrong_name(row)) is not None]
     share = "all" if looked == total else f"{looked} of {total}; --deep looks at all"
     sentence = f"The id of a structure is the hash of its content ({share})."
@@ -59,13 +60,15 @@ def check_numbers(store: Reading) -> Finding:
 
 def check_arrays(store: Reading, deep: bool) -> Finding:
     """Read arrays, and compare their shapes with the number of atoms."""
-    labels = select(*_raw(LabelRow), StructureRow.n_atoms).join(StructureRow, StructureRow.id == LabelRow.structure_id)
-    frames = select(*_raw(FrameRow), StructureRow.n_atoms).join(StructureRow, StructureRow.id == FrameRow.structure_id)
+    labels = select(*as_stored(LabelRow), StructureRow.n_atoms)
+    labels = labels.join(StructureRow, StructureRow.id == LabelRow.structure_id)
+    frames = select(*as_stored(FrameRow), StructureRow.n_atoms)
+    frames = frames.join(StructureRow, StructureRow.id == FrameRow.structure_id)
     asked: list[tuple[type[TableRow], Select[Any]]] = [
-        (StructureRow, select(*_raw(StructureRow))),
+        (StructureRow, select(*as_stored(StructureRow))),
         (LabelRow, labels),
         (FrameRow, frames.where(FrameRow.predicted_forces_ev_ang.is_not(None))),
-        (WalkerRow, select(*_raw(WalkerRow), func.length(WalkerRow.numbers).label("n_atoms"))),
+        (WalkerRow, select(*as_stored(WalkerRow), func.length(WalkerRow.numbers).label("n_atoms"))),
     ]
     broken: list[str] = []
     checked = 0
@@ -75,14 +78,6 @@ def check_arrays(store: Reading, deep: bool) -> Finding:
         for row in rows:
             broken.extend(_wrong_arrays(table, row))
     return Finding.of("arrays", "Every array is whole, finite and as long as its structure.", checked, broken)
-
-
-def _raw(table: type[TableRow]) -> list[Any]:
-    """Columns of a table, with arrays as the bytes that are stored: damaged ones must be read as well."""
-    return [
-        type_coerce(column, LargeBinary).label(column.name) if isinstance(column.type, ArrayColumn) else column
-        for column in table.__table__.columns
-    ]
 
 
 def _rows(store: Reading, table: type[TableRow], statement: Select[Any], deep: bool) -> Rows:

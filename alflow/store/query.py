@@ -8,7 +8,7 @@ from typing import Any, Final, cast, get_args
 
 from sqlalchemy import Select, Text, func, select, type_coerce
 
-from alflow.errors import StoreError, did_you_mean
+from alflow.errors import AlflowError, StoreError, did_you_mean
 from alflow.store.reading import Reading, every
 from alflow.store.records import (
     CampaignRecord,
@@ -22,7 +22,17 @@ from alflow.store.records import (
     JobState,
     WalkerRecord,
 )
-from alflow.store.rows import campaign_of, committee_of, event_of, execution_of, frame_of, job_of, walker_of
+from alflow.store.rows import (
+    as_stored,
+    campaign_of,
+    committee_of,
+    event_of,
+    execution_of,
+    frame_of,
+    job_of,
+    stored_walker,
+    walker_of,
+)
 from alflow.store.tables import (
     CampaignRow,
     CommitteeRow,
@@ -261,6 +271,18 @@ class CampaignReading(Reading):
         """Latest checkpoint of each walker, by number."""
         statement = every(WalkerRow).where(WalkerRow.campaign_id == campaign_id).order_by(WalkerRow.walker)
         return [walker_of(row) for row in self._all(statement)]
+
+    def readable_walkers(self, campaign_id: int) -> tuple[list[WalkerRecord], dict[int, str]]:
+        """Latest checkpoint of each walker that can be read, and what is wrong with the others, by number."""
+        statement = select(*as_stored(WalkerRow)).where(WalkerRow.campaign_id == campaign_id)
+        found: list[WalkerRecord] = []
+        unreadable: dict[int, str] = {}
+        for row in self._all(statement.order_by(WalkerRow.walker)):
+            try:
+                found.append(stored_walker(row))
+            except (AlflowError, ValueError, TypeError, LookupError) as error:
+                unreadable[row.walker] = f"its checkpoint cannot be read: {error}"
+        return found, unreadable
 
     def committees(self, campaign_id: int) -> list[CommitteeRecord]:
         """Committees by generation, and of one generation in the order in which they were recorded."""

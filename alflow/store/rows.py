@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from types import SimpleNamespace
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
-from sqlalchemy import Row, type_coerce
+from sqlalchemy import LargeBinary, Row, type_coerce
 
 from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
-from alflow.store.columns import JsonObject
+from alflow.store.arrays import decode
+from alflow.store.columns import ArrayColumn, JsonObject
 from alflow.store.lease import Holder
 from alflow.store.records import (
     CampaignRecord,
@@ -23,11 +25,12 @@ from alflow.store.records import (
     WalkerRecord,
     now,
 )
-from alflow.store.tables import LabelRow, StructureRow
+from alflow.store.tables import LabelRow, StructureRow, TableRow, WalkerRow
 
 __all__ = [
     "LABEL_COLUMNS",
     "STRUCTURE_COLUMNS",
+    "as_stored",
     "campaign_of",
     "committee_of",
     "dataset_of",
@@ -42,6 +45,7 @@ __all__ = [
     "label_of",
     "label_values",
     "stored_structure",
+    "stored_walker",
     "structure_of",
     "structure_values",
     "walker_of",
@@ -205,6 +209,31 @@ def walker_values(walker: WalkerRecord) -> dict[str, Any]:
         "temperature_k": values.pop("temperature"),
         **values,
     }
+
+
+def as_stored(table: type[TableRow]) -> list[Any]:
+    """Columns of a table, with arrays as the bytes that are stored: damaged ones must be read as well."""
+    return [
+        type_coerce(column, LargeBinary).label(column.name) if isinstance(column.type, ArrayColumn) else column
+        for column in table.__table__.columns
+    ]
+
+
+def stored_walker(row: Row[Any]) -> WalkerRecord:
+    """Walker of a row of :func:`as_stored`.
+
+    Raises:
+        StoreError: An array is damaged.
+        ValueError: Numbers that no walker has.
+        StructureError: Likewise, of its structure.
+    """
+    arrays = [column.name for column in WalkerRow.__table__.columns if isinstance(column.type, ArrayColumn)]
+    values = {**row._mapping, **{name: decode(bytes(row._mapping[name])) for name in arrays}}
+    walker = walker_of(cast("Row[Any]", SimpleNamespace(**values)))
+    shape = (len(walker.structure), 3)
+    if walker.velocities.shape != shape or not np.isfinite(walker.velocities).all():
+        raise ValueError(f"velocities of shape {shape} and finite were expected; found {walker.velocities.shape}")
+    return walker
 
 
 def walker_of(row: Row[Any]) -> WalkerRecord:

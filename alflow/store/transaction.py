@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, literal, select, update
+from sqlalchemy import Connection, delete, func, insert, literal, select, update
 
 from alflow.domain import FailureKind, Label, Level, Structure
 from alflow.domain.identity import canonical_json
@@ -289,6 +289,11 @@ class Transaction:
                     f"{walker.velocities.shape}."
                 )
         return self._put(WalkerRow, *map(walker_values, walkers))
+
+    def remove_walkers(self, numbers: Iterable[int]) -> None:
+        """Remove checkpoints from which nobody can go on."""
+        here = (WalkerRow.campaign_id == self._lease.campaign_id, WalkerRow.walker.in_(list(numbers)))
+        self._connection.execute(delete(WalkerRow).where(*here))
 
     def add_committee(self, committee: CommitteeRecord) -> None:
         """Store a trained committee; an active one takes the place of the one before."""

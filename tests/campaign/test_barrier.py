@@ -39,8 +39,8 @@ def test_labels_wait_until_every_walker_has_had_its_turn() -> None:
         assert all(w.status == "paused" or w.step - w.cycle_step >= steps for w in known.walkers)
 
 
-def test_a_campaign_in_turns_keeps_the_same_promises(tmp_path: Path) -> None:
-    ended = run_campaign(toy(tmp_path, barrier=True, label_budget=20))
+def test_a_campaign_in_turns_keeps_the_same_promises(tmp_path: Path, database: str) -> None:
+    ended = run_campaign(toy(tmp_path, barrier=True, label_budget=20, database=database))
     assert ended.state.phase == "finished"
     check_promises(ended.database)
     kinds = [kind for (kind,) in rows(ended.database, "SELECT kind FROM executions ORDER BY id")]

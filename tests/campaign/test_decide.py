@@ -23,6 +23,7 @@ from alflow.campaign.decide import LOSS_LIMIT, decide, replay
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CheckpointsLost,
     CommitteeLost,
     Event,
     FrameSeen,
@@ -54,6 +55,7 @@ worlds = st.builds(
     fail=rare,
     lost=rare,
     kill=st.floats(0.0, 0.1),
+    forget=chance,
     reject=rare,
     slots=st.integers(1, 5),
 )
@@ -450,3 +452,24 @@ def test_a_lost_weight_file_costs_a_training_and_no_label() -> None:
         world.record(world.answer(world.open.pop(0)))
     assert world.states[-1].phase == "finished"
     assert world.states[-1].n_done >= done
+
+
+def test_walkers_without_a_checkpoint_go_home_and_their_frames_go_on_waiting() -> None:
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config().model_dump(mode="json"), ("s0",), 2))
+    while not (any(w.frame_id for w in world.states[-1].walkers) and world.states[-1].running_of("explore")):
+        world.record(world.answer(world.open.pop(0)))
+    before = world.states[-1]
+    everybody = tuple(walker.walker for walker in before.walkers)
+    world.record(CheckpointsLost(everybody, "altered"))
+    lost = world.states[-1]
+    assert [(w.status, w.frame_id) for w in lost.walkers] == [(w.status, w.frame_id) for w in before.walkers]
+    assert lost.queue == before.queue
+    assert all(walker.restart or walker.status == "exploring" for walker in lost.walkers)
+    world.record(CampaignResumed(2))
+    again = [command for command in world.open if isinstance(command, StartExploring)]
+    assert again
+    assert all(order.restart for command in again for order in command.walkers)
+    while not world.states[-1].ended:
+        world.record(world.answer(world.open.pop(0)))
+    assert world.states[-1].phase == "finished"

@@ -15,10 +15,10 @@ from .toys import Enough, UntilLearntAfter, rows, toy
 
 
 def test_labels_on_another_state_are_stored_and_not_learnt_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     monkeypatch.setattr("alflow.selection.energy_band.FEWEST", 3)
-    config = toy(tmp_path, label_budget=24)
+    config = toy(tmp_path, label_budget=24, database=database)
     with pytest.raises(Enough):
         run_campaign(config, Jumping(), [UntilLearntAfter(2)])
     told = "SELECT structure_id, failure_message FROM label_jobs WHERE failure_kind = 'REJECTED' ORDER BY event_seq"
@@ -33,7 +33,7 @@ def test_labels_on_another_state_are_stored_and_not_learnt_from(
     learnt = {identity for (identity,) in rows(config.database, "SELECT structure_id FROM dataset_members")}
     assert not learnt & set(refused)
 
-    again = toy(tmp_path, label_budget=24, name="again")
+    again = toy(tmp_path, label_budget=24, name="again", database=database)
     with pytest.raises(Enough):
         run_campaign(again, Jumping(), [UntilLearntAfter(2)])
     told = "SELECT structure_id FROM label_jobs WHERE failure_kind = 'REJECTED' AND campaign_id = 2"

@@ -50,26 +50,27 @@ def joined(first: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
 
 def take(folder: Path, arrays: dict[str, Any], file: str = "some.npz", **options: Any) -> Any:
     np.savez(folder / file, e_unit="eV", **arrays)
-    return import_file(folder / file, LEVEL, str(folder / "labels.db"), "imported", **options)
+    database = options.pop("database", str(folder / "labels.db"))
+    return import_file(folder / file, LEVEL, database, "imported", **options)
 
 
-def test_a_label_is_imported_once_and_another_value_is_a_conflict_that_loses(tmp_path: Path) -> None:
+def test_a_label_is_imported_once_and_another_value_is_a_conflict_that_loses(tmp_path: Path, database: str) -> None:
     arrays = molecules(30)
-    first = take(tmp_path, arrays)
+    first = take(tmp_path, arrays, database=database)
     assert (first.new, first.known, first.repeated, len(first.conflicts)) == (30, 0, 0, 0)
     twice = joined(arrays, {name: array[:4] for name, array in arrays.items()})
     twice["energies"][31] += 0.5
     twice["energies"][2] += 1e-8  # as much as is lost where a file has few digits
     more = molecules(5, seed=1)
-    second = take(tmp_path, joined(twice, more), "more.npz")
+    second = take(tmp_path, joined(twice, more), "more.npz", database=database)
     assert (second.new, second.known, second.repeated) == (5, 30, 3)
     (conflict,) = second.conflicts
     assert conflict.place == "frame 31"
     assert conflict.energy_ev == pytest.approx(0.5)
-    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(35,)]
-    stored = rows(tmp_path / "labels.db", "SELECT energy_ev FROM labels ORDER BY energy_ev")
+    assert rows(database, "SELECT count(*) FROM labels") == [(35,)]
+    stored = rows(database, "SELECT energy_ev FROM labels ORDER BY energy_ev")
     assert [energy for (energy,) in stored] == sorted([*arrays["energies"], *more["energies"]]), "the first stay"
-    assert broken_promises(tmp_path / "labels.db") == {}
+    assert broken_promises(database) == {}
 
 
 def test_where_a_label_comes_from_is_stored_with_it(tmp_path: Path) -> None:

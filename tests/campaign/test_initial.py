@@ -115,7 +115,7 @@ def with_labels(folder: Path, n: int, **changes: Any) -> Any:
     return settings
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """Ends an orchestrator in the middle."""
 
 
@@ -130,9 +130,9 @@ class After:
             raise Interrupted
 
 
-def test_a_campaign_begins_with_the_labels_of_its_database(tmp_path: Path) -> None:
+def test_a_campaign_begins_with_the_labels_of_its_database(tmp_path: Path, database: str) -> None:
     """It is interrupted wherever it begins, and each time goes on."""
-    campaign = with_labels(tmp_path, 20, initial={"labels": True})
+    campaign = with_labels(tmp_path, 20, initial={"labels": True}, database=database)
     for kind in ("campaign_started", "labels_given", "training_done"):
         with pytest.raises(Interrupted):
             run_campaign(campaign, observers=[After(kind)])

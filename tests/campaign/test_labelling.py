@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import ase
@@ -42,17 +43,19 @@ def label(folder: Path, which: list[Structure], reference: object = TOY, **chang
     return label_structures(which, reference, slots=1, **given)  # type: ignore[arg-type]
 
 
-def test_each_structure_is_labelled_once_and_never_again(tmp_path: Path) -> None:
+def test_each_structure_is_labelled_once_and_never_again(tmp_path: Path, database: str) -> None:
     four = structures(4)
-    found = label(tmp_path, [*four, four[1]])
+    found = label(tmp_path, [*four, four[1]], database=database)
     assert [item.state for item in found] == ["done"] * 4 + ["known"]
     assert all(item.wall_s is not None for item in found[:4])
     assert found[4].wall_s is None
-    assert [item.state for item in label(tmp_path, [*four, *structures(6)[4:]])] == ["known"] * 4 + ["done"] * 2
-    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(6,)]
-    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE status = 'done'") == [(6,)]
-    assert rows(tmp_path / "labels.db", "SELECT state, holder FROM campaigns") == [("finished", None)]
-    with Store.open(tmp_path / "labels.db") as store:
+    more = label(tmp_path, [*four, *structures(6)[4:]], database=database)
+    assert [item.state for item in more] == ["known"] * 4 + ["done"] * 2
+    assert rows(database, "SELECT count(*) FROM labels") == [(6,)]
+    assert rows(database, "SELECT count(*) FROM executions WHERE status = 'done'") == [(6,)]
+    assert rows(database, "SELECT state, holder FROM campaigns") == [("finished", None)]
+    assert broken_promises(database) == {}
+    with Store.open(database) as store:
         stored = store.find_label(four[0].id, TOY.level.id)
     expected = TOY.evaluate(four[0])
     assert stored is not None
@@ -69,13 +72,54 @@ def test_what_cannot_be_labelled_is_named_and_tried_again_when_asked_again(tmp_p
     assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE failure_kind = 'SCF_FAIL'") == [(2,)]
 
 
-def test_a_defect_of_the_reference_ends_it_with_the_traceback_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_defect_of_the_reference_ends_it_with_the_traceback_and_loses_nothing(tmp_path: Path, database: str) -> None:
     broken = Structure.of("ArAr", [[0, 0, 0], [4.5, 0, 0]])
     with pytest.raises(CampaignError, match=r"(?s)frame 1 raised an exception.*a defect"):
-        label(tmp_path, [structures(1)[0], broken], Moody())
-    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(1,)]
-    assert rows(tmp_path / "labels.db", "SELECT state FROM campaigns") == [("stopped",)]
-    assert label(tmp_path, structures(2), Moody())[1].state == "done"
+        label(tmp_path, [structures(1)[0], broken], Moody(), database=database)
+    assert rows(database, "SELECT count(*) FROM labels") == [(1,)]
+    assert rows(database, "SELECT state FROM campaigns") == [("stopped",)]
+    ended = "SELECT status, failure_kind FROM executions ORDER BY id"
+    assert rows(database, ended) == [("done", None), ("failed", "BUG")]
+    assert rows(database, "SELECT state, attempts FROM label_jobs ORDER BY state") == [
+        ("done", 1),
+        ("pending", 0),
+    ], "a defect is nobody's attempt"
+    assert broken_promises(database) == {}
+    assert label(tmp_path, structures(2), Moody(), database=database)[1].state == "done"
+
+
+BROKEN_LABELLING = {
+    "DELETE FROM executions WHERE id = 2": "1 attempts and 0 losses, and executions of 0",
+    "UPDATE label_jobs SET n_lost = 1": "1 losses, and executions of 1 and 0",
+    "UPDATE executions SET ended_at = NULL, status = 'running' WHERE id = 2": "1 of its executions are open",
+    "UPDATE label_jobs SET id = 'another' WHERE id = (SELECT subject FROM executions WHERE id = 1)": "nobody asked for",
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN_LABELLING)
+def test_the_check_holds_jobs_of_a_file_against_their_executions(tmp_path: Path, damage: str) -> None:
+    """There is no journal that could be replayed."""
+    broken = Structure.of("ArAr", [[0, 0, 0], [4.5, 0, 0]])
+    with pytest.raises(CampaignError):
+        label(tmp_path, [*structures(2), broken], Moody())
+    database = tmp_path / "labels.db"
+    assert broken_promises(database) == {}
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(damage)
+    assert any(BROKEN_LABELLING[damage] in line for line in broken_promises(database)["labelling"])
+
+
+def test_a_label_of_another_file_that_a_killed_process_left_running_waits_again(tmp_path: Path) -> None:
+    label(tmp_path, structures(2))
+    database = tmp_path / "labels.db"
+    with closing(sqlite3.connect(database)) as connection, connection:  # as a kill leaves it
+        connection.execute("DELETE FROM labels")
+        connection.execute("UPDATE label_jobs SET state = 'running', attempts = 0")
+        connection.execute("UPDATE executions SET ended_at = NULL, status = 'running'")
+    seen: list[dict[str, tuple[str, ...]]] = []
+    label(tmp_path, structures(4)[2:], watcher=lambda found: seen.append(broken_promises(database)))
+    assert len(seen) > 1
+    assert all("labelling" not in broken for broken in seen)
 
 
 def test_two_levels_of_theory_live_side_by_side_under_two_names(tmp_path: Path) -> None:
@@ -175,14 +219,17 @@ class Sized(Scripted):
         return super().wait(timeout_s)
 
 
-def test_an_end_in_the_middle_leaves_no_execution_open(tmp_path: Path) -> None:
+def test_an_end_in_the_middle_leaves_no_execution_open(tmp_path: Path, database: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        label(tmp_path, structures(4), executor=lambda: Scripted("compute", "raise"))
-    database = tmp_path / "labels.db"
-    assert rows(database, "SELECT status, count(*) FROM executions GROUP BY status") == [("done", 1), ("lost", 2)]
+        label(tmp_path, structures(4), database=database, executor=lambda: Scripted("compute", "raise"))
+    assert rows(database, "SELECT status, count(*) FROM executions GROUP BY status ORDER BY status") == [
+        ("done", 1),
+        ("lost", 2),
+    ]
     assert rows(database, "SELECT state, reason FROM campaigns") == [
         ("stopped", "it ended before all structures were labelled")
     ]
+    assert broken_promises(database) == {}
 
 
 def test_a_label_that_outlived_its_process_is_found_with_its_execution_and_its_cost(tmp_path: Path) -> None:

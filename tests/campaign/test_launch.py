@@ -18,7 +18,7 @@ from alflow.reference import Morse, MorseMolecule
 from .toys import WATER_ANG, check_promises, rows, toy
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """Ends an orchestrator in the middle."""
 
 

@@ -57,6 +57,7 @@ def test_each_class_of_jobs_has_a_script_that_bash_understands(tmp_path: Path) -
         assert first_other == "set -e", "SLURM reads its options before the first command only"
         assert [line for line in text.splitlines() if line in setup] == setup
         assert "--tls-key '/c d/key'" in text
+        assert " --dashboard-address 127.0.0.1:0 " in text, "its HTTP server has no password and no encryption"
     options = {name: [x[8:] for x in text.splitlines() if x.startswith("#SBATCH ")] for name, text in made.items()}
     assert {"--ntasks=4", "--time=720", "--account=chem", "--qos=long", "--no-requeue"} <= set(options["label"])
     assert {"--ntasks=1", "--mem-per-cpu=3072M", "--partition=gpu"} <= set(options["explore+train"])

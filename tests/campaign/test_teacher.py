@@ -60,8 +60,11 @@ def test_the_level_is_the_content_of_the_file_and_not_its_place(weights: Path, t
     assert (copy, copy.level) == (first, first.level)
 
 
-def test_a_campaign_learns_from_a_teacher_and_goes_on_from_its_database(weights: Path, tmp_path: Path) -> None:
-    config = toy(tmp_path, reference={"engine": "committee", "weights": str(weights)}, label_budget=10)
+def test_a_campaign_learns_from_a_teacher_and_goes_on_from_its_database(
+    weights: Path, tmp_path: Path, database: str
+) -> None:
+    reference = {"engine": "committee", "weights": str(weights)}
+    config = toy(tmp_path, reference=reference, label_budget=10, database=database)
     ended = run_campaign(config)
     assert ended.state.phase == "finished", ended.state.reason
     check_promises(config.database)

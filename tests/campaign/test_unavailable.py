@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event
 from alflow.campaign.events import Event
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.runner import Runner
+from alflow.campaign.site import PATIENCE_S
 from alflow.campaign.state import State
 from alflow.cli import main
 from alflow.errors import CampaignPaused
@@ -95,6 +96,11 @@ def test_a_campaign_whose_server_stays_away_pauses_and_is_resumed(
     assert broken_promises(server.uri) == {}
     with Store.open(server.uri, read_only=True) as store:
         assert sorted(label.key for label in store.labels()) == [row[:2] for row in labels(whole)]
+
+
+def test_a_server_that_restarts_has_more_than_a_minute() -> None:
+    """The tests here wait for less; a campaign does not."""
+    assert PATIENCE_S >= 60.0
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,11 @@ from alflow.campaign.executors import Completion
 from alflow.campaign.executors.dask import DaskExecutor, LocalWorkers
 from alflow.campaign.pools import Pool
 from alflow.campaign.tasks import LabelTask
-from alflow.reference import LabelRequest, LennardJones
+from alflow.domain import Evaluation
+from alflow.reference import LabelRequest, LabelResult, LennardJones, MorseMolecule
+from tests.faults.references import Telling
+
+from .references import WATER
 
 POOLS = (Pool("label", 1, 2, environment={"ALFLOW_TEST_POOL": "labels"}), Pool("explore+train", 1, 1, memory_gib=4.0))
 
@@ -74,17 +79,53 @@ def test_a_label_goes_to_the_worker_of_labels_and_waits_for_it(workers: LocalWor
     assert {result(executor).task, result(executor).task} == {"label-0", "label-1"}
 
 
+def test_the_environment_of_a_pool_reaches_the_process_of_a_label(workers: LocalWorkers, tmp_path: Path) -> None:
+    """The label is not computed by the worker but by a process under it."""
+    executor = DaskExecutor(workers)
+    told = ("ALFLOW_TEST_POOL", "OMP_NUM_THREADS")
+    reference = Telling(MorseMolecule.around(WATER), told)
+    executor.submit(
+        LabelTask("label-told", LabelRequest(reference, WATER, "label-told", tmp_path / "spool", threads=2))
+    )
+    answer = result(executor).answer
+    assert answer is not None
+    assert isinstance(answer.value, LabelResult)
+    assert isinstance(answer.value.outcome, Evaluation), answer.value.outcome
+    diagnostics = answer.value.outcome.diagnostics
+    assert {name: diagnostics[name] for name in told} == {"ALFLOW_TEST_POOL": "labels", "OMP_NUM_THREADS": "2"}
+
+
+def remedies_put_off(workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds after which Dask is going to close for good what it has lost; grows with each worker that it loses."""
+    loop = workers._cluster.loop.asyncio_loop
+    call_later, delays = loop.call_later, list[float]()
+
+    def recorded(delay: float, callback: Callable[..., object], *given: Any, **more: Any) -> Any:
+        if "_update_worker_status" in getattr(callback, "__qualname__", ""):
+            delays.append(delay)
+        return call_later(delay, callback, *given, **more)
+
+    monkeypatch.setattr(loop, "call_later", recorded)
+    return delays
+
+
 def test_a_worker_whose_nanny_is_gone_comes_back_with_a_warning(
     workers: LocalWorkers, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dask's own remedy closes a nanny for good when two deaths come at the wrong moments; so does this."""
+    """Dask's own remedy closes a nanny for good when two deaths come at the wrong moments; so does this.
+
+    That remedy is put off beyond any campaign: 15 s after a death, as Dask has it, is the wrong moment now and then.
+    """
     monkeypatch.setattr(logging.getLogger("alflow"), "propagate", True)
+    remedies = remedies_put_off(workers, monkeypatch)
     workers._client.sync(workers._cluster.workers["label-0"].close)
     assert [seat.name for seat in workers.seats] == ["explore+train-0"]
     executor = DaskExecutor(workers)
     executor.submit(dimer_task(tmp_path, "label-again"))
     assert result(executor).answer is not None
     assert "label-0 was gone for good and is started again" in caplog.text
+    assert remedies, "Dask no longer looks after lost workers in this way: see what it does now"
+    assert min(remedies) >= 3600.0
 
 
 def test_a_scheduler_that_is_gone_is_started_again_and_the_campaign_can_go_on(

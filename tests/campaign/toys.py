@@ -130,7 +130,7 @@ def broken_promises(database: str | Path) -> dict[str, tuple[str, ...]]:
     return {finding.name: finding.broken for findings in found.values() for finding in findings if not finding.holds}
 
 
-class Enough(Exception):
+class Enough(BaseException):
     """Ends the campaign."""
 
 

@@ -22,6 +22,7 @@ from alflow.campaign.decide import decide
 from alflow.campaign.events import (
     CampaignResumed,
     CampaignStarted,
+    CheckpointsLost,
     Event,
     FrameSeen,
     LabelDone,
@@ -61,6 +62,7 @@ class World:
     fail: float = 0.1
     lost: float = 0.05
     kill: float = 0.02
+    forget: float = 0.0
     reject: float = 0.1
     slots: int = 2
     pools: Mapping[str, int] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class World:
             if self.states[-1].ended:
                 return self.states[-1]
             if self.dice.random() < self.kill:
+                if self.forget and self.dice.random() < self.forget:
+                    self.record(CheckpointsLost((int(self.dice.integers(settings.walkers)),), "altered"))
                 self.record(CampaignResumed(self.slots, self.pools))
                 continue
             command = self.open.pop(int(self.dice.integers(len(self.open))))

@@ -60,9 +60,15 @@ class Treacherous:
 
 @dataclass(frozen=True)
 class Telling:
-    """A Morse molecule that tells with every label how many threads it was given."""
+    """A Morse molecule that tells with every label what is in the environment of its process.
+
+    Attributes:
+        inner: What is right.
+        names: Variables to tell; by default those that say how many threads there are.
+    """
 
     inner: MorseMolecule
+    names: tuple[str, ...] = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
     @property
     def level(self) -> Level:
@@ -72,8 +78,7 @@ class Telling:
         outcome = self.inner.evaluate(structure)
         if isinstance(outcome, Failure):
             return outcome
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        return Evaluation(outcome.energy, outcome.forces, None, {name: os.environ.get(name) for name in names})
+        return Evaluation(outcome.energy, outcome.forces, None, {name: os.environ.get(name) for name in self.names})
 
 
 @dataclass(frozen=True)

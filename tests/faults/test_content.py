@@ -32,8 +32,8 @@ class Twins(InlineExecutor):
         return replace(completion, answer=replace(completion.answer, value=replace(outcome, walkers=walkers)))
 
 
-def test_the_same_frame_from_two_walkers_is_labelled_once_and_both_are_told(tmp_path: Path) -> None:
-    config = toy(tmp_path)
+def test_the_same_frame_from_two_walkers_is_labelled_once_and_both_are_told(tmp_path: Path, database: str) -> None:
+    config = toy(tmp_path, database=database)
     assert run_campaign(config, executor=Twins()).state.phase == "finished"
     check_promises(config.database)
     twins = rows(

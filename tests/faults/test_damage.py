@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
 from alflow.campaign import launch, tasks
-from alflow.campaign.events import Event, TrainingDone
+from alflow.campaign.events import Event, SegmentDone, TrainingDone
 from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
 from alflow.campaign.tasks import ExploreTask, TrainTask
-from alflow.errors import StoreError
+from alflow.store.location import is_server
 from alflow.training import fit_committee
 from alflow.training.committee import Fit
 from tests.campaign.test_journal import CutAfter, PowerCut
@@ -37,14 +38,6 @@ class Once:
         if self.act is not None and state.generation == 1:
             self.act()
             self.act = None
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Database of a campaign that nobody disturbed."""
-    config = toy(tmp_path_factory.mktemp("whole"))
-    run_campaign(config)
-    return Path(config.database)
 
 
 @pytest.mark.parametrize("damage", ["altered", "truncated"])
@@ -136,49 +129,96 @@ def test_weights_damaged_while_several_workers_use_them_cost_no_label(tmp_path: 
     assert broken_promises(config.database) == {}
 
 
-def test_a_truncated_checkpoint_of_a_walker_is_refused_and_a_backup_ends_as_if_nothing_had_been(
-    whole: Path, tmp_path: Path
+BROKEN_CHECKPOINTS = {
+    1: "cannot be read: A stored array of 40 bytes is damaged",
+    2: "is not what was written",
+    3: "is gone",
+}
+"""What is found of the walkers whose checkpoints were cut, altered and removed."""
+
+
+def test_walkers_whose_checkpoints_are_damaged_begin_anew_and_the_campaign_goes_on(
+    tmp_path: Path, database: str
 ) -> None:
-    config = toy(tmp_path)
+    """Altered numbers are whole numbers, but not those that were written: nothing else could tell."""
+    config = toy(tmp_path, database=database)
     with pytest.raises(PowerCut):
         run_campaign(config, observers=[CutAfter(16)])
-    ((blob,),) = rows(config.database, "SELECT velocities_ang_fs FROM walkers WHERE walker = 1")
-    _set_velocities(config.database, blob[:40])
-    before = journal(config.database)
-    with pytest.raises(StoreError, match=r"40 bytes is damaged.*Restore the database from a backup"):
-        resume_campaign(config.database)
-    assert journal(config.database) == before
-    assert rows(config.database, "SELECT holder FROM campaigns") == [(None,)]
-    assert list(broken_promises(config.database)) == ["arrays"]
-    _set_velocities(config.database, blob)
-    assert resume_campaign(config.database).state.phase == "finished"
-    check_promises(config.database)
-    assert labels(config.database) == labels(whole)
+    steps = dict(rows(database, "SELECT walker, step FROM walkers"))
+    before, committed = journal(database), labels(database)
+    open_jobs = rows(database, "SELECT id FROM label_jobs WHERE state IN ('pending', 'running')")
+    velocities = {n: bytes(blob) for n, blob in rows(database, "SELECT walker, velocities_ang_fs FROM walkers")}
+    _set_velocities(database, 1, velocities[1][:40])
+    _set_velocities(database, 2, velocities[2][:-8] + bytes([velocities[2][-8] ^ 1]) + velocities[2][-7:])
+    _write(database, "DELETE FROM walkers WHERE walker = 3")
+    named = broken_promises(database)
+    assert set(named) == {"arrays", "checkpoints"}
+    for (number, words), line in zip(BROKEN_CHECKPOINTS.items(), named["checkpoints"], strict=True):
+        assert line.startswith(f"walker {number}: its checkpoint {words}")
+
+    ended = resume_campaign(database)
+    assert ended.state.phase == "finished"
+    assert journal(database)[: len(before)] == before
+    told = [json.loads(payload) for _, kind, payload in journal(database) if kind == "checkpoints_lost"]
+    assert [event["walkers"] for event in told] == [[1, 2, 3]], "once, and of those walkers only"
+    assert all(f"walker {n}: its checkpoint {words}" in told[0]["message"] for n, words in BROKEN_CHECKPOINTS.items())
+    assert {row[0] for row in committed} <= {row[0] for row in labels(database)}
+    settled = rows(database, "SELECT id FROM label_jobs WHERE state IN ('done', 'dropped')")
+    assert set(open_jobs) <= set(settled), "frames that waited for a label went on waiting"
+    for number, resets, step in rows(database, "SELECT walker, resets, step FROM walkers WHERE walker > 0"):
+        assert resets > 0, "it was given fresh velocities"
+        assert step > steps[number], "and counts its steps on, so that walker and step name one frame"
+    check_promises(database)
 
 
-def test_an_altered_checkpoint_of_a_walker_is_refused_and_the_walker_may_begin_anew(tmp_path: Path) -> None:
-    """Whole numbers, but not those that were written: nothing else could tell."""
+def test_a_walker_that_lost_its_checkpoint_while_in_flight_begins_anew_in_that_very_segment(tmp_path: Path) -> None:
     config = toy(tmp_path)
     with pytest.raises(PowerCut):
-        run_campaign(config, observers=[CutAfter(16)])
-    ((blob,),) = rows(config.database, "SELECT velocities_ang_fs FROM walkers WHERE walker = 1")
-    _set_velocities(config.database, blob[:-8] + bytes([blob[-8] ^ 1]) + blob[-7:])
-    before = journal(config.database)
-    with pytest.raises(
-        StoreError, match=r"checkpoint of walker 1 is not what was written(.|\n)*DELETE FROM walkers"
-    ) as told:
-        resume_campaign(config.database)
-    assert journal(config.database) == before
-    assert broken_promises(config.database) == {"checkpoints": ("walker 1: its checkpoint is not what was written",)}
-    with closing(sqlite3.connect(config.database)) as connection, connection:
-        connection.execute(str(told.value).partition("starting structure: ")[2])
-    assert resume_campaign(config.database).state.phase == "finished"
+        run_campaign(config, observers=[CutInSegment(3)])
+    ((kind, subject),) = rows(config.database, "SELECT kind, subject FROM executions WHERE ended_at IS NULL")
+    assert kind == "explore"
+    aboard = subject.partition(" walkers ")[2].split()[0]
+    its = f"FROM walkers WHERE walker = {aboard}"
+    ((before, step),) = rows(config.database, f"SELECT resets, step {its}")
+    _write(config.database, f"DELETE {its}")
+    seen: list[tuple[int, int]] = []
+
+    class Watching:
+        def seen(self, state: State, event: Event | None) -> None:
+            if isinstance(event, SegmentDone) and not seen:
+                seen.extend(rows(config.database, f"SELECT resets, step {its}"))
+                assert seen, "the segment in flight came back without the walker"
+
+    assert resume_campaign(config.database, observers=[Watching()]).state.phase == "finished"
+    assert seen[0][0] > before
+    assert seen[0][1] > step
     check_promises(config.database)
 
 
-def _set_velocities(database: str, blob: bytes) -> None:
+class CutInSegment:
+    """An observer that pulls the plug when some segments are done and another is in flight."""
+
+    def __init__(self, segments: int) -> None:
+        self.left = segments
+
+    def seen(self, state: State, event: Event | None) -> None:
+        self.left -= isinstance(event, SegmentDone)
+        if self.left <= 0 and state.running_of("explore"):
+            raise PowerCut
+
+
+def _set_velocities(database: str, walker: int, blob: bytes) -> None:
+    literal = f"'\\x{blob.hex()}'::bytea" if is_server(database) else f"x'{blob.hex()}'"
+    _write(database, f"UPDATE walkers SET velocities_ang_fs = {literal} WHERE walker = {walker}")
+
+
+def _write(database: str, statement: str) -> None:
+    if is_server(database):
+        with psycopg.connect(database) as server:
+            server.execute(statement.encode())
+        return
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE walkers SET velocities_ang_fs = ? WHERE walker = 1", (blob,))
+        connection.execute(statement)
 
 
 def not_a_number(fit: Fit) -> Fit:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alflow import CampaignConfig, Structure
+from alflow.campaign import launch
 from alflow.campaign.launch import resume_campaign, run_campaign
+from alflow.campaign.results import Results
+from alflow.cli import main
 from alflow.exploration import rattle
 from alflow.reference import MorseMolecule
-from tests.campaign.toys import WATER_ANG, broken_promises, check_promises, rows, toy
+from alflow.store.location import shown
+from tests.campaign.toys import WATER_ANG, broken_promises, check_promises, rows, toy, toy_file
 
 from .references import Cramped, Treacherous
 
@@ -56,7 +63,26 @@ def test_a_campaign_ends_normally_whatever_its_labels_do(survived: tuple[Path, d
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_failure_is_recorded_with_its_class(survived: tuple[Path, dict[str, str]], fault: str) -> None:
-    database, faults = survived
+    check_record(*survived, fault)
+
+
+def test_failures_are_recorded_on_a_server_as_well(
+    tmp_path: Path, postgres_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that come at once; time and memory that run out take seconds, and end in the same rows."""
+    monkeypatch.chdir(tmp_path)
+    quick = ("unconverged", "segfault", "exit", "not-finite", "rejected")
+    first = len(quick) + 4
+    config = toy(tmp_path, limits=LIMITS, initial_labels=first, label_budget=first + 1, database=postgres_target)
+    faults = {s.id: fault for s, fault in zip(first_frames(config), quick, strict=False)}
+    assert run_campaign(config, reference=Treacherous(MOLECULE, faults)).state.phase == "finished"
+    check_promises(postgres_target)
+    for fault in quick:
+        check_record(postgres_target, faults, fault)
+
+
+def check_record(database: str | Path, faults: dict[str, str], fault: str) -> None:
+    """The job and the executions of the structure that had a fault tell of it."""
     kind, attempts, words = FAULTS[fault]
     structure = next(name for name, found in faults.items() if found == fault)
     job = rows(
@@ -146,3 +172,64 @@ def test_a_label_that_finds_no_room_for_its_result_pauses_the_campaign(tmp_path:
     full.unlink()
     assert resume_campaign(config.database, reference=reference).state.phase == "finished"
     check_promises(config.database)
+
+
+def said_by(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["alflow", *words])
+    monkeypatch.setattr(logging.getLogger("alflow"), "handlers", [])  # those of a test before write to its own terminal
+    capsys.readouterr()
+    try:
+        main()
+        code: object = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    assert isinstance(code, int)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_defect_of_a_task_shows_its_traceback_and_the_command_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, config = toy_file(tmp_path), toy(tmp_path)
+    damaged = Treacherous(MOLECULE, {first_frames(config)[1].id: "exception"})
+    monkeypatch.setattr(launch, "make_reference", lambda config: damaged)
+    code, out, err = said_by(capsys, monkeypatch, "run", str(file))
+    assert code == 1
+    assert f"alflow resume {config.database} toy" in out
+    assert "alflow: Campaign 'toy' failed: Traceback (most recent call last)" in err
+    assert err.strip().endswith("RuntimeError: the basis set file of this reference is damaged")
+
+
+def test_a_defect_of_the_orchestrator_is_stored_with_its_traceback_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], database: str
+) -> None:
+    file = toy_file(tmp_path, label_budget=8, database=database)
+    interpret, calls = Results.interpret, 0
+
+    def sometimes(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return interpret(*given) if calls < 7 else 1 / 0
+
+    monkeypatch.setattr(Results, "interpret", sometimes)
+    code, out, err = said_by(capsys, monkeypatch, "run", str(file))
+    assert (code, "Traceback" in out + err) == (1, False)
+    told = [line for line in err.splitlines() if line.startswith("alflow: ")]
+    assert len(told) == 1
+    assert "ended 'toy' (ZeroDivisionError: division by zero). What was committed is safe" in told[0]
+    assert told[0].endswith(f"When it is mended: alflow resume {shown(database)} toy")
+    ((state, reason, holder),) = rows(database, "SELECT state, reason, holder FROM campaigns")
+    assert (state, holder) == ("failed", None)
+    assert reason.startswith("Traceback (most recent call last)")
+    assert reason.strip().endswith("ZeroDivisionError: division by zero")
+    assert broken_promises(database) == {}
+    committed = rows(database, "SELECT structure_id FROM labels")
+
+    code, out, _ = said_by(capsys, monkeypatch, "status", database)
+    assert (code, "ZeroDivisionError" in out) == (0, True)
+    monkeypatch.setattr(Results, "interpret", interpret)
+    assert said_by(capsys, monkeypatch, "resume", database)[0] == 0
+    assert set(committed) <= set(rows(database, "SELECT structure_id FROM labels"))
+    check_promises(database)

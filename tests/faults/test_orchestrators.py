@@ -19,6 +19,7 @@ from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
 from alflow.errors import CampaignLocked
 from alflow.store import Holder, Lease, Store
+from alflow.store.location import is_server
 from tests.campaign.toys import broken_promises, check_promises, labels, rows, toy, toy_file
 
 from .processes import start, wait_until_nothing_is_left
@@ -43,17 +44,16 @@ def test_of_two_commands_at_once_one_runs_and_the_other_names_it(tmp_path: Path,
 
 @pytest.mark.alone
 def test_an_orchestrator_that_slept_is_fenced_by_its_first_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     """Seen from another machine it may be dead: its beat stands still. When it wakes up, the campaign is another's."""
-    database = tmp_path / "toy.db"
-    sleeper = start(tmp_path, "run", str(toy_file(tmp_path, delay_s=0.3)))
+    sleeper = start(tmp_path, "run", str(toy_file(tmp_path, delay_s=0.3, database=database)))
     assert wait_for_events(sleeper, database, 5), (tmp_path / "output.txt").read_text()
     _suspend_between_writes(sleeper.pid, database)
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     monkeypatch.setattr(Store, "acquire", _impatient(Store.acquire))
     began = time.monotonic()
-    assert resume_campaign(str(database)).state.phase == "finished"
+    assert resume_campaign(database).state.phase == "finished"
     assert time.monotonic() - began > TTL_S, "a silent holder is watched before it counts as dead"
     before = rows(database, "SELECT * FROM events ORDER BY seq"), labels(database)
 
@@ -73,19 +73,29 @@ def test_an_orchestrator_that_slept_is_fenced_by_its_first_write(
     assert rows(database, twice) == []
 
 
-def _suspend_between_writes(pid: int, database: Path) -> None:
+def _suspend_between_writes(pid: int, database: str) -> None:
     """Halt a process while it holds no lock; one that slept inside of a transaction would only be waited for."""
     process = psutil.Process(pid)
     for _ in range(50):
         process.suspend()
-        with closing(sqlite3.connect(database, timeout=0.1, isolation_level=None)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError:
-                process.resume()
-                time.sleep(0.05)
+        if not _is_being_written(database):
+            return
+        process.resume()
+        time.sleep(0.05)
     raise AssertionError("the orchestrator never stopped writing")
+
+
+def _is_being_written(database: str) -> bool:
+    if is_server(database):
+        others = "datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+        time.sleep(0.05)  # what was sent before the halt is still carried out
+        return bool(rows(database, f"SELECT pid FROM pg_stat_activity WHERE {others}"))
+    with closing(sqlite3.connect(database, timeout=0.1, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def _impatient(acquire: Callable[..., Lease]) -> Callable[..., Lease]:
@@ -113,13 +123,12 @@ class Jumping:
 
 
 def test_a_clock_that_jumps_by_hours_changes_no_label_and_no_lease(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
-    undisturbed = toy(tmp_path)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = toy(tmp_path / "undisturbed")
     run_campaign(undisturbed)
-    folder = tmp_path / "jumping"
-    folder.mkdir()
-    config, clock = toy(folder), Jumping()
+    config, clock = toy(tmp_path, database=database), Jumping()
 
     refused: list[str] = []
 
@@ -137,10 +146,10 @@ def test_a_clock_that_jumps_by_hours_changes_no_label_and_no_lease(
             if state.n_done == 1 and challenger.ident is None:
                 challenger.start()
 
-    monkeypatch.setattr(time, "time", clock.time)
-    assert run_campaign(config, observers=[clock, Challenging()]).state.phase == "finished"
-    challenger.join()
-    monkeypatch.undo()
+    with monkeypatch.context() as clocks:  # the folder that the fixture went into stays
+        clocks.setattr(time, "time", clock.time)
+        assert run_campaign(config, observers=[clock, Challenging()]).state.phase == "finished"
+        challenger.join()
     assert clock.events > 20
     assert len(refused) == 1
     assert "which is alive" in refused[0]
