@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast, get_args
 
-from sqlalchemy import Select, Text, func, select, type_coerce
+from sqlalchemy import Select, Text, and_, func, select, type_coerce
 
 from alflow.errors import StoreError, did_you_mean
 from alflow.store.reading import Reading, every
@@ -29,6 +29,7 @@ from alflow.store.tables import (
     ExecutionRow,
     FrameRow,
     JobRow,
+    LabelRow,
     WalkerRow,
 )
 
@@ -197,6 +198,21 @@ class CampaignReading(Reading):
         counts: dict[JobState, int] = dict.fromkeys(get_args(JobState), 0)
         counts.update((row.state, row.number) for row in self._all(statement))
         return counts
+
+    def label_flags(self, campaign_id: int, after: int, last: int) -> list[tuple[str, ...]]:
+        """Warnings of references, of labels that came with the events after one number of the journal up to another.
+
+        Returns:
+            The flags of each label that has any, in the order in which they came.
+        """
+        of_job = and_(LabelRow.structure_id == JobRow.structure_id, LabelRow.level_id == JobRow.level_id)
+        came = and_(
+            JobRow.campaign_id == campaign_id, JobRow.state == "done", JobRow.event_seq.between(after + 1, last)
+        )
+        flagged = type_coerce(LabelRow.diagnostics_json, Text).like('%"flags":["%')
+        statement = select(LabelRow.diagnostics_json).join(JobRow, of_job).where(came, flagged)
+        rows = self._all(statement.order_by(JobRow.event_seq, JobRow.id))
+        return [tuple(row.diagnostics_json.get("flags", ())) for row in rows]
 
     def executions(
         self, campaign_id: int, kind: ExecutionKind | None = None, subject: str | None = None
