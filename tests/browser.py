@@ -28,13 +28,16 @@ def browsing() -> Iterator[Any]:
 
 
 def opened(browser: Any, address: str, scheme: str = "light") -> tuple[Any, list[str]]:
-    """A page in a window of a laptop's size, and what it complains of."""
+    """A page in a window of a laptop's size, and what it complains of; waits for a page that is still to be put up."""
     page = browser.new_page(viewport=LAPTOP, color_scheme=scheme)
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(address)
     page.set_default_timeout(1000 * WITHIN_S)
+    deadline = time.monotonic() + WITHIN_S
+    while page.goto(address).status == 404 and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+        complaints.clear()
     return page, complaints
 
 

@@ -202,9 +202,9 @@ def test_a_terminal_shows_a_bar_for_each_reading(tmp_path: Path, monkeypatch: py
     shown = io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=100)
     monkeypatch.setattr(import_console, "Console", lambda: terminal)
-    assert take(tmp_path, molecules(1500)).new == 1500
+    assert take(tmp_path, molecules(60)).new == 60
     for what in ("checking", "importing"):
-        assert re.search(rf"{what}.*1500/1500", shown.getvalue()), shown.getvalue()
+        assert re.search(rf"{what}.*60/60", shown.getvalue()), shown.getvalue()
 
 
 def test_the_status_of_an_import_speaks_of_no_workers(tmp_path: Path) -> None:

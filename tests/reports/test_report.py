@@ -23,8 +23,9 @@ from alflow.campaign.report_console import report
 from alflow.domain import Structure
 from alflow.domain.ase import read_structures
 from alflow.errors import ConfigError, FormatError, StoreError
+from alflow.formats import open_source
 from alflow.potentials import load_committee
-from alflow.reports import campaign_figures
+from alflow.reports import campaign_figures, sections
 from alflow.reports.atlas import chosen, describe
 from alflow.reports.canvas import as_svg
 from alflow.reports.constant_energy import ConstantEnergy
@@ -387,8 +388,9 @@ def test_a_test_file_is_measured_with_every_committee(home: Path, found: Finding
         report(QUIET, str(home / "toy.db"), output=tmp_path / "b.html", test=bare)
     strange = tmp_path / "strange.xyz"
     strange.write_text("2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n")
-    report(QUIET, str(home / "toy.db"), output=tmp_path / "c.html", test=strange, dynamics=False)
-    assert "could not be used" in (tmp_path / "c.html").read_text()
+    nitrogen = tuple((entry.structure, entry.evaluation) for entry in open_source(strange))
+    asked = Asked(home / "toy.alflow" / "weights", dynamics=False, test_file=strange.name, test=nitrogen)
+    assert "The test file could not be used: " in sections.error(find_out(found.rows, "toy.db", asked))
 
 
 def test_many_tasks_and_many_points_are_drawn_together(found: Findings) -> None:
