@@ -17,6 +17,7 @@ __all__ = ["cost", "data_set", "done", "failures", "walkers"]
 
 FAILURES_SHOWN: Final = 50
 FRAMES_NAMED: Final = 6
+MACHINE_FIRST: Final = ("processor", "cores", "memory_gib", "python")
 
 
 def walkers(found: Findings) -> Html:
@@ -238,8 +239,8 @@ def done(found: Findings) -> Html:
 def _trainings(found: Findings) -> Html | None:
     """What trained the committees; None in journals that do not tell."""
     known = trained_on(found.rows.events)
-    names = list(dict.fromkeys(name for machine, _ in known for name in machine))
+    names = list(dict.fromkeys([*MACHINE_FIRST, *(name for machine, _ in known for name in machine)]))
     rows = [[*(machine.get(name, "–") for name in names), n] for machine, n in known]
-    heads = [name.replace("_gib", ", GiB") for name in names]
+    heads = [name.capitalize().replace("_gib", ", GiB") for name in names]
     caption = "Machines and programs that trained committees"
-    return table(caption, [*heads, "trainings"], rows, numeric=len(names)) if rows else None
+    return table(caption, [*heads, "Trainings"], rows, numeric=len(names)) if rows else None

@@ -160,8 +160,7 @@ def test_the_numbers_agree_with_the_database_and_with_each_other(found: Findings
     estimate = found.parity.force_error("audit")
     assert estimate is not None
     assert estimate.n == n_audit
-    known = found.rows.members[active.dataset_digest]
-    judged = found.parity.mean_error[[known.get(label.key) == "audit" for label in labels]]
+    judged = found.parity.mean_error[[found.rows.members.get(label.key) == "audit" for label in labels]]
     assert len(judged) == active.metrics["n_audit"] > 0
     assert judged.mean() == pytest.approx(active.metrics["audit_force_mae_ev_ang"], rel=1e-6)
     told = found.parity.summary("train")
