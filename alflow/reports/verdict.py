@@ -11,7 +11,8 @@ The rules, in the order in which they are asked; each gives one sentence:
    :data:`FEWEST_RANKED` frames.
 3. *Blind spots.* The share of audit frames, none of which was flagged, whose error is above the target: few if its 95 %
    interval lies below one half, many if it lies above.
-4. *Energy.* Conserved if the 95 % interval of the drift stays within ± :data:`DRIFT_EV_ATOM_PS`.
+4. *Energy.* Conserved if the 95 % interval of the drift stays within ± :data:`DRIFT_EV_ATOM_PS`; open if time was over
+   before :data:`SHORTEST_PS`.
 5. *Reach.* What the labels cover; beyond it nothing is claimed.
 """
 

@@ -161,9 +161,11 @@ def test_why_a_walker_was_reset_is_kept_when_it_moves_again(tmp_path: Path) -> N
     assert moving["last_reset"] == "too hot"
 
 
-def test_flags_of_labels_are_counted_as_they_come(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_flags_of_labels_are_counted_as_they_come(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    database = str(tmp_path / "flags.db") if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
     level, flags = Level("toy", {}), [["small-gap"], [], ["broken-symmetry", "small-gap"]]
-    with Store.open(tmp_path / "flags.db", create=True) as store:
+    with Store.open(database, create=True) as store:
         campaign = store.create_campaign("flags", {"labelling": {}, "level_id": level.id}, seed=1)
         lease, reader = store.acquire(campaign.id, Holder.current()), SnapshotReader(store)
         counts = []
@@ -179,7 +181,9 @@ def test_flags_of_labels_are_counted_as_they_come(tmp_path: Path) -> None:
                 tx.put_job(JobRecord(name, campaign.id, name, *ids, "seed", "done", event_seq=seq))
             assert reader.refresh()
             counts.append(reader.snapshot()["labels"]["flags"])
+        story = dict(answer(store, campaign, "frame:f2")["rows"])
     assert counts == [{"small-gap": 1}, {"small-gap": 1}, {"small-gap": 2, "broken-symmetry": 1}]
+    assert story["label"].endswith("[toy]; broken-symmetry; small-gap")
 
 
 def test_an_import_has_no_workers(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ function tiles(told) {
   unit($("k-labels"), grouped(l.done - l.given), c.label_budget ? `of ${grouped(c.label_budget)}` : "");
   $("k-bar").style.width = `${c.label_budget ? Math.min(100, (100 * (l.done - l.given)) / c.label_budget) : 0}%`;
   const speed = l.per_hour !== null ? `${grouped(l.per_hour)} per hour now` : l.per_hour_mean ? `${grouped(l.per_hour_mean)} per hour on average` : "";
-  const flags = Object.entries(l.flags).map(([flag, n]) => `${grouped(n)} ${flag}`).join(", ");
+  const flags = Object.entries(l.flags || {}).map(([flag, n]) => `${grouped(n)} ${flag}`).join(", ");
   put($("k-labels-more"), [[l.given && `${grouped(l.given)} were given`, speed].filter(Boolean).join(" · "), flags].filter(Boolean).join("\n"));
   counts($("k-queue"), [[l.queued, "queued", "queued"], [l.running, "running", "running"], [l.failed_attempts, "failed", "failed"],
     [l.quarantined, "given up", "quarantined"], [l.dropped, "dropped", "dropped"]]);
@@ -115,7 +115,7 @@ function walkers(told) {
         if (!cell.firstChild) cell.append(svg("svg", { class: "spark", viewBox: "0 0 112 17" }));
         spark(cell.firstChild, one.trace_ev_ang, threshold);
       }, (cell) => {
-        const before = one.resets ? `reset ${one.resets}×, last: ${one.last_reset}` : "";
+        const before = one.last_reset ? `reset ${one.resets}×, last: ${one.last_reset}` : "";
         cell.className = "cut";
         put(cell, one.reason || before);
         cell.title = [one.reason, before].filter(Boolean).join("\n");
