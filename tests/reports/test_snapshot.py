@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -19,11 +20,12 @@ from alflow.campaign.progress import simulated_ps
 from alflow.campaign.state import State
 from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
 from alflow.reports.answers import MOST_ATOMS, answer, drawable
-from alflow.reports.feed import Feed
+from alflow.reports.feed import STANDS_STILL_S, Feed
 from alflow.reports.snapshot import SHOWN_WALKERS, Live, SnapshotReader
 from alflow.reports.summary import summarize
 from alflow.reports.tally import Tally
 from alflow.store import EventRecord, ExecutionRecord, FrameRecord, Holder, JobRecord, Store
+from alflow.store.lease import process_mark
 from tests.campaign.toys import toy
 from tests.postgresql import emptied
 
@@ -339,3 +341,25 @@ def test_from_outside_an_orchestrator_that_was_killed_is_noticed_at_once(
     feed.close()
     assert [(pool["name"], pool["tasks"]) for pool in wall.posts[0]["pools"]] == [("shared", {"label": 1})]
     assert wall.stale[0] == pytest.approx(event.recorded_at.timestamp(), abs=0.1)
+
+
+def test_from_outside_an_orchestrator_that_dies_later_is_noticed_long_before_its_beat_is_missed(tmp_path: Path) -> None:
+    driver = subprocess.Popen(["sleep", "600"])
+    try:
+        holder = Holder(Holder.current().host, driver.pid, process_mark(driver.pid) or "")
+        with Store.open(tmp_path / "dies.db", create=True) as store:
+            campaign = store.create_campaign("dies", {"config": {"walkers": 1}}, seed=1)
+            with store.transaction(store.acquire(campaign.id, holder)) as tx:
+                tx.append_event("campaign_started", {"slots": 1})
+        wall = Wall()
+        wall.answers = {"nothing": b""}
+        feed = Feed(str(tmp_path / "dies.db"), "dies", wall).start()
+        until(lambda: wall.stale)
+        assert wall.stale[0] is None
+    finally:
+        driver.kill()
+        driver.wait(timeout=20)
+    died = time.monotonic()
+    until(lambda: wall.stale[-1] is not None)
+    assert time.monotonic() - died < 0.8 * STANDS_STILL_S
+    feed.close()
