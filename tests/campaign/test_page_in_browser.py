@@ -43,7 +43,7 @@ def test_a_running_campaign_changes_before_ones_eyes_and_its_walkers_can_be_clic
     browser: Any, tmp_path: Path
 ) -> None:
     file = toy_file(
-        tmp_path, executor="dask", delay_s=0.15, walkers=6, label_budget=400, quiet_ps=1e6, threshold_ev_ang=0.1
+        tmp_path, executor="dask", delay_s=0.15, walkers=6, label_budget=2000, quiet_ps=1e6, threshold_ev_ang=0.1
     )
     run = start(tmp_path, "run", str(file))
     try:
