@@ -7,7 +7,7 @@ import doctest
 import re
 import runpy
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import typer
@@ -22,6 +22,8 @@ from alflow.exploration import SegmentSettings
 from alflow.reference import PyscfReference, XtbConfig
 from alflow.reference.quality import FORCE_PER_GRADIENT
 from alflow.selection.threshold import DISAGREEMENT_PER_ERROR
+from alflow.store import column
+from alflow.store.asking.parsing import parse_question
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = sorted(
@@ -97,6 +99,49 @@ def test_every_command_line_in_the_documents_names_a_command() -> None:
         code = [block for language, block in blocks if not language] + re.findall(r"`([^`\n]+)`", text)
         used |= {word for line in code for word in re.findall(r"(?:^| )alflow ([a-z]+)\b", line, re.MULTILINE)}
     assert used == COMMANDS
+
+
+def options_of(group: Any, prefix: str = "") -> dict[str, set[str]]:
+    """Options of each command, by the words that call it."""
+    found: dict[str, set[str]] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= options_of(command, f"{prefix}{name} ")
+        else:
+            given = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+            found[prefix + name] = {option for option in given if option.startswith("-")} | {"--help"}
+    return found
+
+
+OPTIONS: Final = options_of(typer.main.get_command(app))
+OF_OTHERS: Final = {"--lifetime", "--qos", "--gres", "--sql"}
+"""Options of Dask, of sbatch, and one that decision 0022 says there shall not be."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_option_a_page_names_is_one_of_its_command(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    calls = re.findall(r"(?:^|[ `(])alflow ((?:db )?[a-z]+)\b([^`\n]*)", text, re.MULTILINE)
+    wrong = [
+        f"alflow {command} {option}"
+        for command, rest in calls
+        if command in OPTIONS
+        for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", rest)
+        if option not in OPTIONS[command]
+    ]
+    known = set.union(*OPTIONS.values()) | OF_OTHERS
+    wrong += [option for option in re.findall(r"`(--[a-z-]+)", text) if option not in known]
+    assert wrong == []
+
+
+def test_conditions_in_text_and_in_python_are_the_same() -> None:
+    table = re.findall(r"^\| (?:compare|one of|from|patterns|missing)[^|]*\|([^|]*)\|([^|]*)\|$",
+                       (ROOT / "docs/query.md").read_text(encoding="utf-8"), re.MULTILINE)  # fmt: skip
+    assert len(table) == 5
+    for texts, expressions in table:
+        asked = [parse_question(text) for text in re.findall(r"`(\w+ [^`]+)`", texts)]
+        assert asked
+        assert asked == [eval(code, {"column": column}) for code in re.findall(r"`([^`]+)`", expressions)]
 
 
 @pytest.mark.parametrize("name", ["configuration", "commands", "tables"])

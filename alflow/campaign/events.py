@@ -225,6 +225,7 @@ class TrainingDone:
         accepted: Whether it replaces the active committee.
         reason: Why it was rejected; empty otherwise.
         metrics: Errors on training, validation and audit labels; unit in the key.
+        machine: Where it was trained: processor, cores, memory, versions; empty in journals of older versions.
     """
 
     task: str
@@ -233,6 +234,7 @@ class TrainingDone:
     accepted: bool
     reason: str
     metrics: Mapping[str, float]
+    machine: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["training_done"] = "training_done"
 
 

@@ -285,6 +285,7 @@ class Results:
             accepted=result.accepted,
             reason=result.reason,
             metrics=result.metrics,
+            machine=result.machine,
         )
         generation = state.generation + 1
 

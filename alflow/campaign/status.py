@@ -32,7 +32,8 @@ def show_status(console: Console, database: str, name: str | None = None) -> Non
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     if summary.given_up:
         console.print(f"  {retry_hint(campaign, database)}", highlight=False, markup=False, soft_wrap=True)
-    console.print(time_table(summary))
+    if summary.time.available_s > 0:  # nobody has worked on labels that were imported
+        console.print(time_table(summary))
     if summary.learning_curve:
         console.print(curve_table(summary))
 

@@ -10,12 +10,13 @@ import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from alflow.campaign.machine import this_machine
 from alflow.domain import Label, Structure
 from alflow.domain.identity import digest_of_bytes
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
@@ -123,6 +124,7 @@ class TrainingResult:
     accepted: bool
     reason: str
     metrics: Mapping[str, float]
+    machine: Mapping[str, str] = field(default_factory=this_machine)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from alflow.domain.elements import COVALENT_RADII_ANG, SYMBOLS
 from alflow.errors import StoreError
 from alflow.reports.story import story_lines
 from alflow.reports.tally import without_secrets
+from alflow.reports.words import plural
 from alflow.store import CampaignRecord, Store
 from alflow.units import FS_PER_PS
 
@@ -70,7 +71,7 @@ def _walker(store: Store, campaign: CampaignRecord, number: int) -> dict[str, An
         rows.append(("disagreement", f"up to {walker.disagreement:.3f} eV/Å in its last segment"))
     if walker.temperature is not None:
         rows.append(("temperature", f"{walker.temperature:.0f} K, mean of its last segment"))
-    rows.append(("sent back", f"{walker.resets} times by a guard" if walker.resets else "never"))
+    rows.append(("sent back", f"{plural(walker.resets, 'time')} by a guard" if walker.resets else "never"))
     if walker.last_flag_step >= 0:
         rows.append(("last flag", f"at step {walker.last_flag_step}"))
     return {

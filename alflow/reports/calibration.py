@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
@@ -16,9 +17,11 @@ from scipy.special import betaincinv, ndtri
 from alflow.domain.structure import FloatArray, IntArray
 from alflow.store import FrameRecord, JobRecord
 
-__all__ = ["Calibration", "Share", "Verdicts", "calibrate", "rank_correlation", "share_of", "verdicts"]
+__all__ = ["Calibration", "Quantile", "Share", "Verdicts", "calibrate", "rank_correlation", "share_of", "verdicts"]
 
 PURPOSES = ("audit", "flagged")
+MOST_QUANTILES: Final = 5
+FEWEST_IN_QUANTILE: Final = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,42 @@ class Calibration:
         """
         chosen = np.full(len(self.frame_ids), True) if audit is None else self.is_audit == audit
         return verdicts(self.disagreement[chosen], self.max_error[chosen], self.mean_error[chosen], target)
+
+    def quantiles(self, target: float | None) -> list[Quantile]:
+        """Frames by disagreement in equal parts, the surest first; empty where two parts would have too few frames.
+
+        Args:
+            target: Mean absolute error of a force component that is good enough, eV/Å; None if there is none.
+        """
+        parts = min(MOST_QUANTILES, len(self.disagreement) // FEWEST_IN_QUANTILE)
+        if parts < 2:
+            return []
+        found = []
+        for chosen in np.array_split(np.argsort(self.disagreement, kind="stable"), parts):
+            seen, n = self.disagreement[chosen], len(chosen)
+            above = None if target is None else share_of(int((self.mean_error[chosen] > target).sum()), n)
+            median = float(np.median(self.max_error[chosen]))
+            found.append(Quantile(float(seen.min()), float(seen.max()), n, median, above))
+        return found
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """Frames of about the same disagreement, and how wrong the committee was about them.
+
+    Attributes:
+        lowest: Smallest disagreement among them, eV/Å.
+        highest: Largest, eV/Å.
+        n: How many there are.
+        error: Median of the largest error of any atom, eV/Å.
+        above_target: Those whose mean error was above the target; None without a target.
+    """
+
+    lowest: float
+    highest: float
+    n: int
+    error: float
+    above_target: Share | None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import numpy as np
 
 from alflow.reports import campaign_figures
 from alflow.reports.findings import Findings
-from alflow.reports.markup import Html, bullets, details, figure, join, note, section, table
-from alflow.reports.provenance import settings
+from alflow.reports.markup import Html, bullets, details, figure, join, note, section, table, verbatim
+from alflow.reports.provenance import geometries, settings, trained_on
 from alflow.reports.words import duration, percent
 
 __all__ = ["cost", "data_set", "done", "failures", "walkers"]
 
 FAILURES_SHOWN: Final = 50
+FRAMES_NAMED: Final = 6
+MACHINE_FIRST: Final = ("processor", "cores", "memory_gib", "python")
 
 
 def walkers(found: Findings) -> Html:
@@ -157,6 +159,7 @@ def data_set(found: Findings, explorer: Html | None) -> Html:
         table(
             "Labels by part of the data set", ["Part", "Labels"], [[part, f"{n:,}"] for part, n in counts.most_common()]
         ),
+        _flags(found),
         table(
             "Distance of an atom to its nearest neighbor of each kind in the labels learnt from, Å; outside of this "
             "range the potential extrapolates",
@@ -166,6 +169,20 @@ def data_set(found: Findings, explorer: Html | None) -> Html:
         if pairs
         else None,
     )
+
+
+def _flags(found: Findings) -> Html | None:
+    """What references warned of when they made labels; None if of nothing."""
+    frames: dict[str, list[str]] = {}
+    for job, label in zip(found.rows.done, found.rows.labels, strict=True):
+        for flag in label.evaluation.diagnostics.get("flags", ()):
+            frames.setdefault(flag, []).append(job.frame_id)
+    rows = []
+    for flag, named in sorted(frames.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(named) - FRAMES_NAMED:,} more" if len(named) > FRAMES_NAMED else ""
+        rows.append([flag, f"{len(named):,}", ", ".join(named[:FRAMES_NAMED]) + more])
+    caption = "Labels with a flag: the reference made them and warns of them. alflow why DB FRAME tells their story"
+    return table(caption, ["Flag", "Labels", "Frames"], rows) if rows else None
 
 
 def done(found: Findings) -> Html:
@@ -201,16 +218,29 @@ def done(found: Findings) -> Html:
               settings({"config": dict(level.settings)}), numeric=2)
         for level in (found.validity.levels if found.validity is not None else ())
     ]  # fmt: skip
+    written = geometries(campaign.config)
     head = ["Machine", "Labels", "Segments", "Trainings", "Looks at the queue", "Failed or lost", "Processor time"]
     return section(
         "done",
         "What was done?",
-        "Everything it takes to do it again.",
+        "What it takes to do it again. Labels and committees that were given to it are in the database only.",
         table("The campaign", ["", ""], about, numeric=2),
         details("Configuration", table("Every setting, as stored", ["Key", "Value"], found.settings, numeric=2)),
+        details("Starting structures, extended XYZ in Å", verbatim(written)) if written else None,
         details("Level of theory", join(*levels)) if levels else None,
         table("Machines", head, machines) if machines else None,
         table("Programs that made the labels, with the number of labels", ["Program", "Versions"], made_by, numeric=2)
         if made_by
         else None,
+        _trainings(found),
     )
+
+
+def _trainings(found: Findings) -> Html | None:
+    """What trained the committees; None in journals that do not tell."""
+    known = trained_on(found.rows.events)
+    names = list(dict.fromkeys([*MACHINE_FIRST, *(name for machine, _ in known for name in machine)]))
+    rows = [[*(machine.get(name, "–") for name in names), n] for machine, n in known]
+    heads = [name.capitalize().replace("_gib", ", GiB") for name in names]
+    caption = "Machines and programs that trained committees"
+    return table(caption, [*heads, "Trainings"], rows, numeric=len(names)) if rows else None

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +76,7 @@ class Figure:
         columns: Its numbers: columns of one length, by name with unit.
         draw: Draws it on a sheet.
         size: Width and height, inches.
+        further: Columns of another length, by the ending that the name of their file gets.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Figure:
     columns: Mapping[str, Any]
     draw: Callable[[Any], None]
     size: tuple[float, float] = (7.2, 3.2)
+    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def as_svg(figure: Figure) -> str:
@@ -106,11 +108,14 @@ def write_files(figure: Figure, folder: Path) -> list[Path]:
     Raises:
         OSError: The folder cannot be written.
     """
-    paths = [folder / f"{figure.name}.{kind}" for kind in ("svg", "png", "csv")]
-    for path, kind in zip(paths[:2], ("svg", "png"), strict=True):
+    pictures = {folder / f"{figure.name}.{kind}": kind for kind in ("svg", "png")}
+    for path, kind in pictures.items():
         path.write_bytes(_drawn(figure, kind, facecolor="white", transparent=False))
-    paths[2].write_text(write_csv(figure.columns), encoding="utf-8")
-    return paths
+    tables = {folder / f"{figure.name}.csv": figure.columns}
+    tables |= {folder / f"{figure.name}_{ending}.csv": columns for ending, columns in figure.further.items()}
+    for path, columns in tables.items():
+        path.write_text(write_csv(columns), encoding="utf-8")
+    return [*pictures, *tables]
 
 
 def logarithmic(axes: Any, which: str, low: float, high: float) -> None:

@@ -80,6 +80,7 @@ class ConstantEnergy:
         timestep: Time step, fs.
         threshold: Disagreement of a flag, eV/Å.
         problem: Why it ended early; empty if it did not.
+        failed: Whether that was because the energy was no finite number any more; else time was over.
     """
 
     formula: str
@@ -92,6 +93,7 @@ class ConstantEnergy:
     timestep: float
     threshold: float | None
     problem: str = ""
+    failed: bool = False
 
     @property
     def drifts(self) -> FloatArray:
@@ -146,7 +148,7 @@ def conserve(potential: Potential, structures: Sequence[Structure], plan: Plan) 
     drawn = [draw_velocities(s, plan.temperature, plan.seed, WALKER + n, 0) for n, s in enumerate(starts)]
     state = start_dynamics(potential, batch, torch.from_numpy(np.stack(drawn)))
     ends_at = time.monotonic() + plan.most_s
-    state, problem = _with_bath(potential, state, plan, ends_at)
+    state, problem, failed = _with_bath(potential, state, plan, ends_at)
     records: list[tuple[float, FloatArray, FloatArray, FloatArray]] = []
     n_steps = round(plan.length_ps * FS_PER_PS / plan.timestep)
     n_atoms = len(starts[0])
@@ -155,6 +157,7 @@ def conserve(potential: Potential, structures: Sequence[Structure], plan: Plan) 
             energy, temperature, disagreement = _record(state, n_atoms)
             if not np.isfinite(energy).all():
                 problem = f"the energy was no finite number any more after {step * plan.timestep / FS_PER_PS:.2f} ps"
+                failed = True
                 break
             records.append((step * plan.timestep / FS_PER_PS, energy, temperature, disagreement))
             if time.monotonic() > ends_at and step < n_steps:
@@ -174,10 +177,14 @@ def conserve(potential: Potential, structures: Sequence[Structure], plan: Plan) 
         timestep=plan.timestep,
         threshold=plan.threshold,
         problem=problem,
+        failed=failed,
     )
 
 
-def _with_bath(potential: Potential, state: DynamicsState, plan: Plan, ends_at: float) -> tuple[DynamicsState, str]:
+def _with_bath(
+    potential: Potential, state: DynamicsState, plan: Plan, ends_at: float
+) -> tuple[DynamicsState, str, bool]:
+    """Bring atoms to their temperature; returns the state, why it ended early, and whether it failed."""
     n_atoms = state.positions.shape[1]
     block = 50
     for first in range(0, round(plan.bath_ps * FS_PER_PS / plan.timestep), block):
@@ -189,10 +196,10 @@ def _with_bath(potential: Potential, state: DynamicsState, plan: Plan, ends_at: 
                 potential, state, torch.from_numpy(kick), plan.timestep, plan.temperature, plan.friction
             )
         if not bool(state.energies.isfinite().all()):
-            return state, "the energy was no finite number any more while the bath was still there"
+            return state, "the energy was no finite number any more while the bath was still there", True
         if time.monotonic() > ends_at:
-            return state, f"{plan.most_s:g} s were over before the structure had its temperature"
-    return state, ""
+            return state, f"{plan.most_s:g} s were over before the structure had its temperature", False
+    return state, "", False
 
 
 def _record(state: DynamicsState, n_atoms: int) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -25,17 +25,17 @@ __all__ = ["page_bytes", "serve"]
 
 HOST: Final = "127.0.0.1"
 PARTS: Final = {
-    "/*STYLE*/": "page.css",
-    "/*CHARTS*/": "charts.js",
+    "/*STYLE*/": "page/page.css",
+    "/*CHARTS*/": "page/charts.js",
     "/*STRUCTURE*/": "structure.js",
-    "/*PAGE*/": "page.js",
+    "/*PAGE*/": "page/page.js",
 }
 
 
 def page_bytes() -> bytes:
     """The page in one piece: it loads nothing from anywhere."""
-    folder = files("alflow.reports") / "page"
-    page = (folder / "page.html").read_text(encoding="utf-8")
+    folder = files("alflow.reports")
+    page = (folder / "page/page.html").read_text(encoding="utf-8")
     for place, name in PARTS.items():
         page = page.replace(place, (folder / name).read_text(encoding="utf-8"))
     return page.encode()

@@ -1,6 +1,6 @@
 """The map of the data set as something to play with: a picture to point at, and the structure beside it.
 
-Written by hand instead of taken from a viewer's library: some 14 kB of script against 3 MB (decision 0027). Positions
+Written by hand instead of taken from a viewer's library: some 16 kB of script against 3 MB (decision 0027). Positions
 travel as 16-bit integers in steps of :func:`packed`'s scale, which is at most 1/32767 of the largest coordinate.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -21,31 +21,24 @@ from alflow.reports.words import pretty
 
 __all__ = ["explorer", "packed"]
 
-ELEMENT_COLORS: Final = {
-    "H": "#e8e8e8", "C": "#565d66", "N": "#3d6fd1", "O": "#d6413b", "F": "#6bbf4e", "Na": "#9b6bd6", "Mg": "#5aa04a",
-    "Al": "#b6a6a6", "Si": "#c9a46a", "P": "#e28a2b", "S": "#d9b62c", "Cl": "#3fae3f", "K": "#8449c2", "Ca": "#4f9e3c",
-    "Ti": "#9aa0a6", "Fe": "#d0683a", "Cu": "#bf7a45", "Zn": "#7c80b0", "Br": "#9c3b2e", "I": "#7b2f94",
-    "Li": "#b07be0", "B": "#e2a79b",
-    "Au": "#d8b53a", "Pt": "#b8bcc6", "He": "#bfe9ee", "Ne": "#a8dfe8", "Ar": "#7cc8d8",
-}  # fmt: skip
-OTHER: Final = "#b07aa1"
-
 
 def explorer(atlas: Atlas | None) -> Html | None:
     """The map, the viewer and their data; None without a map."""
     if atlas is None:
         return None
     data = json.dumps(packed(atlas), separators=(",", ":")).replace("<", "\\u003c")
-    script = (files("alflow.reports") / "report.js").read_text(encoding="utf-8")
+    folder = files("alflow.reports")
+    script = "".join((folder / name).read_text(encoding="utf-8") for name in ("structure.js", "report.js"))
     choices = "".join(f'<option value="{value}">{text}</option>' for value, text in _colorings(atlas))
     n = len(atlas.structures)
     return Html(
         '<div class="explorer"><div class="bar"><label>Color by <select id="map-color">'
         f'{choices}</select></label><span id="map-legend"></span></div><div class="panes">'
         f'<canvas id="map" tabindex="0" role="img" aria-label="Map of {n:,} structures; the arrow keys turn the '
-        'structure, N and P choose another"></canvas><div class="side"><canvas id="viewer" role="img" '
-        'aria-label="The chosen structure in three dimensions"></canvas><dl id="map-facts" aria-live="polite"></dl>'
-        f'</div></div></div><script type="application/json" id="map-data">{data}</script><script>{script}</script>'
+        'structure, N and P choose another"></canvas><div class="side"><canvas id="viewer" tabindex="0" role="img" '
+        'aria-label="The chosen structure in three dimensions; drag or arrow keys to turn, + and − to zoom"></canvas>'
+        '<dl id="map-facts" aria-live="polite"></dl></div></div></div>'
+        f'<script type="application/json" id="map-data">{data}</script><script>"use strict";\n{script}</script>'
     )
 
 
@@ -86,12 +79,7 @@ def packed(atlas: Atlas) -> dict[str, Any]:
         "disagreement": _numbers(atlas.disagreement),
         "explained": list(atlas.explained),
         "elements": {
-            number: {
-                "symbol": SYMBOLS[number],
-                "radius": COVALENT_RADII_ANG[number],
-                "color": ELEMENT_COLORS.get(SYMBOLS[number], OTHER),
-            }
-            for number in elements
+            number: {"symbol": SYMBOLS[number], "radius_ang": COVALENT_RADII_ANG[number]} for number in elements
         },
     }
 

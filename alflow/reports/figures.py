@@ -75,6 +75,8 @@ def learning_curve(found: Findings) -> Figure | None:
         "n_audit": _metric(accepted, "n_audit"),
         "validation_force_mae_ev_ang": validation,
         "test_force_mae_ev_ang": test,
+        "test_lower_ev_ang": bounds[:, 0],
+        "test_upper_ev_ang": bounds[:, 1],
     }
     return Figure("learning_curve", "Learning curve", alt, columns, draw)
 
@@ -142,7 +144,20 @@ def _parity(name: str, title: str, shown: Parity, order: tuple[str, ...]) -> Fig
         "force_max_error_ev_ang": shown.max_error,
         "disagreement_ev_ang": shown.disagreement,
     }
-    return Figure(name, title, alt, columns, draw, size=(7.2, 3.6))
+    return Figure(name, title, alt, columns, draw, size=(7.2, 3.6), further={"forces": _force_columns(shown)})
+
+
+def _force_columns(shown: Parity) -> dict[str, Any]:
+    """The force on each atom and the committee's, one atom a row."""
+    known, predicted = shown.forces.reshape(-1, 3), shown.predicted_forces.reshape(-1, 3)
+    of_atom = shown.of_label[::3]
+    columns: dict[str, Any] = {
+        "structure_id": [shown.structure_ids[label] for label in of_atom],
+        "part": [shown.parts[label] for label in of_atom],
+    }
+    for name, forces in (("force", known), ("predicted_force", predicted)):
+        columns |= {f"{name}_{axis}_ev_ang": forces[:, place] for place, axis in enumerate("xyz")}
+    return columns
 
 
 def _points(axes: Any, x: FloatArray, y: FloatArray, part: str, label: str, raster: bool) -> None:

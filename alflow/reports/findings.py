@@ -255,7 +255,7 @@ def _atlas(rows: Rows, parity: Parity | None, committee: Committee | None) -> At
 def _generations(rows: Rows, asked: Asked, omitted: dict[str, str]) -> tuple[Generation, ...]:
     found, missing = [], 0
     for record in rows.committees:
-        members = rows.members[record.dataset_digest].values()
+        data = rows.datasets[record.dataset_digest]
         test = None
         if asked.test:
             asked.tell(f"testing generation {record.generation}")
@@ -266,7 +266,8 @@ def _generations(rows: Rows, asked: Asked, omitted: dict[str, str]) -> tuple[Gen
                 omitted["test"] = str(error)
             except AlflowError:
                 missing += 1
-        found.append(Generation(record, sum(split == "train" for split in members), len(members), test))
+        n_labels = data.n_train + data.n_validation + data.n_audit
+        found.append(Generation(record, data.n_train, n_labels, test))
     if missing:
         omitted["test curve"] = (
             f"The weight files of {missing} committee(s) are missing or altered; they were not tested."

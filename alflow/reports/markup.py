@@ -7,7 +7,7 @@ from html import escape
 
 from alflow.reports.canvas import Figure, as_svg
 
-__all__ = ["Html", "bullets", "details", "facts", "figure", "join", "note", "paragraph", "section", "table"]
+__all__ = ["Html", "bullets", "details", "facts", "figure", "join", "note", "paragraph", "section", "table", "verbatim"]
 
 
 class Html(str):
@@ -89,6 +89,11 @@ def figure(shown: Figure | None, caption: object) -> Html | None:
 def details(summary: str, body: Html, shut: bool = True) -> Html:
     """What is folded away until it is asked for; printed in full."""
     return Html(f"<details{'' if shut else ' open'}><summary>{_safe(summary)}</summary>{body}</details>")
+
+
+def verbatim(text: str) -> Html:
+    """Lines as they are, to be copied."""
+    return Html(f"<pre>{_safe(text)}</pre>")
 
 
 def facts(items: Sequence[tuple[str, str, str]]) -> Html:

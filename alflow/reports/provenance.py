@@ -7,15 +7,30 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from alflow.domain import Label
+from alflow.domain.elements import SYMBOLS
 from alflow.domain.structure import FloatArray
 from alflow.store import EventRecord, ExecutionRecord, JobRecord
 
-__all__ = ["Costs", "Machine", "Walks", "cost_labels", "machines", "settings", "versions", "walks"]
+__all__ = [
+    "Costs",
+    "Machine",
+    "Walks",
+    "cost_labels",
+    "geometries",
+    "machines",
+    "settings",
+    "trained_on",
+    "versions",
+    "walks",
+]
+
+MOST_ATOMS: Final = 5000
+"""Starting structures of more atoms in all are not written out."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,33 @@ def versions(labels: Sequence[Label]) -> dict[str, dict[str, int]]:
             for name, version in some.items():
                 found.setdefault(str(name), Counter())[str(version)] += 1
     return {name: dict(found[name]) for name in sorted(found)}
+
+
+def trained_on(events: Sequence[EventRecord]) -> list[tuple[dict[str, str], int]]:
+    """Machines that trained committees, the busiest first, each with its trainings; as far as the journal tells."""
+    told = [event.payload.get("machine") for event in events if event.kind == "training_done"]
+    counts = Counter(tuple(machine.items()) for machine in told if machine)
+    return [(dict(machine), count) for machine, count in counts.most_common()]
+
+
+def geometries(config: Mapping[str, Any]) -> str:
+    """Starting structures of a stored configuration as extended XYZ, every digit; empty where atoms are too many."""
+    structures: Sequence[Mapping[str, Any]] = config.get("structures", ())
+    if sum(len(known["numbers"]) for known in structures) > MOST_ATOMS:
+        return ""
+    frames = []
+    for known in structures:
+        cell = " ".join(repr(x) for vector in known["cell_ang"] for x in vector)
+        lattice = f'Lattice="{cell}" ' if any(known["pbc"]) else ""
+        pbc = " ".join("T" if periodic else "F" for periodic in known["pbc"])
+        comment = f'{lattice}Properties=species:S:1:pos:R:3 pbc="{pbc}" '
+        comment += f"charge={known['charge']} multiplicity={known['multiplicity']}"
+        atoms = [
+            " ".join([SYMBOLS[number], *map(repr, position)])
+            for number, position in zip(known["numbers"], known["positions_ang"], strict=True)
+        ]
+        frames.append("\n".join([str(len(atoms)), comment, *atoms]))
+    return "\n".join(frames)
 
 
 def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from alflow.reports.summary import Summary, summarize
 from alflow.store import (
     CampaignRecord,
     CommitteeRecord,
+    DatasetRecord,
     EventRecord,
     ExecutionRecord,
     FrameRecord,
@@ -40,7 +41,8 @@ class Rows:
         frames: Every frame, by name.
         given_up: Structures without a label, whose jobs are in quarantine.
         committees: Every committee, rejected ones too.
-        members: Members of the data set of each committee with their split, by digest.
+        datasets: The data set of each committee, by digest.
+        members: Members of the active committee's data set with their split.
     """
 
     campaign: CampaignRecord
@@ -54,7 +56,8 @@ class Rows:
     frames: Mapping[str, FrameRecord]
     given_up: tuple[Structure, ...]
     committees: tuple[CommitteeRecord, ...]
-    members: Mapping[str, Mapping[tuple[str, str], Split]]
+    datasets: Mapping[str, DatasetRecord]
+    members: Mapping[tuple[str, str], Split]
 
     @property
     def active(self) -> CommitteeRecord | None:
@@ -71,9 +74,8 @@ class Rows:
         """
         if self.active is None:
             return ("label",) * len(self.done)
-        known = self.members[self.active.dataset_digest]
         return tuple(
-            "audit" if job.purpose == "audit" else known.get((job.structure_id, job.level_id), "not used yet")
+            "audit" if job.purpose == "audit" else self.members.get((job.structure_id, job.level_id), "not used yet")
             for job in self.done
         )
 
@@ -98,6 +100,8 @@ def _read(store: Snapshot, name: str | None) -> Rows:
     done = tuple(sorted((job for job in jobs if job.state == "done"), key=lambda job: job.event_seq))
     quarantined = [job.structure_id for job in jobs if job.state == "quarantined"]
     committees = tuple(store.committees(campaign.id))
+    active = next((record.dataset_digest for record in committees if record.state == "active"), None)
+    members = store.dataset_members(active) if active is not None else ()
     return Rows(
         campaign=campaign,
         read_at=now(),
@@ -110,8 +114,6 @@ def _read(store: Snapshot, name: str | None) -> Rows:
         frames={frame.id: frame for frame in store.frames(campaign.id)},
         given_up=tuple(store.structures_by_id(quarantined).values()),
         committees=committees,
-        members={
-            digest: {(structure, level): split for structure, level, split in store.dataset_members(digest)}
-            for digest in {record.dataset_digest for record in committees}
-        },
+        datasets=store.datasets(campaign.id),
+        members={(structure, level): split for structure, level, split in members},
     )

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from alflow.reports import figures
-from alflow.reports.calibration import Verdicts
+from alflow.reports.calibration import Share, Verdicts
 from alflow.reports.constant_energy import ConstantEnergy
 from alflow.reports.findings import Findings
 from alflow.reports.markup import Html, details, figure, join, note, section, table
@@ -152,6 +152,7 @@ def warning(found: Findings) -> Html:
             f"Left: the atom with the largest error; right: the mean over components, as in the target.{threshold}",
         ),
         table("Disagreement against true error, with 95 % intervals; the ratio is a median", head, rows),
+        _quantiles(found, f"Mean error above {target}"),
         note(
             "Flagged frames were picked because disagreement was large, so their share says whether flags were worth "
             "their labels; only audit frames say what slips through below the threshold."
@@ -171,13 +172,24 @@ def _warning_row(name: str, told: Verdicts) -> list[object]:
     if told.correlation is not None:
         r, lower, upper = told.correlation
         ranked = f"{r:.2f} ({lower:.2f} to {upper:.2f})".replace("-", "−")
-    shares = [
-        "–"
-        if share is None or not share.n
-        else f"{share.count} of {share.n} ({100 * share.lower:.0f}–{percent(share.upper)})"
-        for share in (told.underestimated, told.above_target)
-    ]
+    shares = [_counted(share) for share in (told.underestimated, told.above_target)]
     return [name, told.n, ranked, "–" if told.ratio is None else f"{told.ratio:.2f}", *shares]
+
+
+def _counted(share: Share | None) -> str:
+    if share is None or not share.n:
+        return "–"
+    return f"{share.count} of {share.n} ({100 * share.lower:.0f}–{percent(share.upper)})"
+
+
+def _quantiles(found: Findings, above: str) -> Html | None:
+    """How wrong the committee was where its members disagreed little, and where they disagreed much."""
+    rows = [
+        [f"{part.lowest:.3g} to {part.highest:.3g} eV/Å", part.n, f"{part.error:.3g} eV/Å", _counted(part.above_target)]
+        for part in found.calibration.quantiles(found.target)
+    ]
+    caption = "True error by disagreement when seen, audit and flagged frames together in equal parts"
+    return table(caption, ["Disagreement", "Frames", "Worst atom, median", above], rows) if rows else None
 
 
 def energy(found: Findings) -> Html:

@@ -66,6 +66,7 @@ class SnapshotReader:
         self._last_execution = 0
         self._running: dict[int, ExecutionRecord] = {}
         self._jobs: dict[str, int] = {}
+        self._flags: Counter[str] = Counter()
         self._frame_states: dict[str, str] = {}
         self._level: Level | None = None
 
@@ -83,6 +84,7 @@ class SnapshotReader:
             ended = moment.executions_ended(list(self._running))
             events = moment.next_events(self.campaign.id, self._tally.seq, most) if len(begun) < most else []
             jobs = moment.job_counts(self.campaign.id)
+            flags = moment.label_flags(self.campaign.id, self._tally.seq, events[-1].seq) if events else []
             campaign = moment.campaign(self.campaign.name)
         self.campaign, self._jobs = campaign, {str(state): count for state, count in jobs.items()}
         for number, row in [*begun, *ended]:
@@ -90,6 +92,7 @@ class SnapshotReader:
                 self._running[number] = row
             else:
                 self._running.pop(number, None)
+        self._flags.update(flag for told in flags for flag in told)
         self._last_execution = begun[-1][0] if begun else self._last_execution
         over = [row for _, row in (*begun, *ended) if row.ended_at is not None]
         self._ledger.add(over, events)
@@ -186,6 +189,7 @@ class SnapshotReader:
             "failed_attempts": self._tally.failed_attempts,
             "quarantined": self._jobs.get("quarantined", 0),
             "dropped": self._jobs.get("dropped", 0),
+            "flags": dict(self._flags.most_common()),
             "per_hour": _digits(self._tally.labels_per_hour(now)) if running else None,
             "per_hour_mean": _digits(3600 * (came - 1) / elapsed) if came > 1 and elapsed > 0 else None,
             "width_s": self._tally.labels.width_s,
@@ -229,6 +233,7 @@ class SnapshotReader:
             "disagreement_ev_ang": _digits(line.disagreement),
             "temperature_k": _digits(line.temperature),
             "resets": line.resets,
+            "last_reset": line.last_reset,
             "frame": line.frame,
             "trace_ev_ang": [_digits(value, 3) for value in line.trace],
         }

@@ -51,7 +51,8 @@ def story_lines(story: FrameStory) -> list[tuple[str, str]]:
         if frame.predicted_forces is not None:
             error = np.linalg.norm(frame.predicted_forces - evaluation.forces, axis=1).max()
             text += f"; the committee was wrong by up to {error:.3f} eV/Å"
-        lines.append(("label", f"{text} [{story.label.level.engine}]"))
+        flags = "".join(f"; {flag}" for flag in evaluation.diagnostics.get("flags", ()))
+        lines.append(("label", f"{text} [{story.label.level.engine}]{flags}"))
     for data, split in story.datasets:
         lines.append(("entered", f"data set {data.digest[:12]} as {split} ({data.n_train} train labels)"))
     return lines

@@ -55,11 +55,8 @@ def summarize(store: Store | Snapshot, campaign: CampaignRecord) -> Summary:
         if row.failure_kind is not None:
             failures[row.failure_kind] = failures.get(row.failure_kind, 0) + 1
     flagged = store.frames(campaign.id, decision="flagged")
-    curve = []
-    for committee in store.committees(campaign.id):
-        if committee.state != "rejected":
-            n_labels = sum(split == "train" for *_, split in store.dataset_members(committee.dataset_digest))
-            curve.append((n_labels, committee.generation, committee.metrics))
+    datasets, committees = store.datasets(campaign.id), store.committees(campaign.id)
+    curve = [(datasets[c.dataset_digest].n_train, c.generation, c.metrics) for c in committees if c.state != "rejected"]
     return Summary(
         campaign=campaign,
         jobs={str(state): count for state, count in store.job_counts(campaign.id).items()},

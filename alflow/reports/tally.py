@@ -56,6 +56,7 @@ class WalkerLine:
         disagreement: Largest of its last segment, eV/Å.
         temperature: Mean of its last segment, K.
         resets: How often a guard sent it back.
+        last_reset: Why, the last time; empty if it never was.
         frame: The frame it flagged last.
         trace: Largest disagreement of its last segments, eV/Å, oldest first.
     """
@@ -67,6 +68,7 @@ class WalkerLine:
     disagreement: float | None = None
     temperature: float | None = None
     resets: int = 0
+    last_reset: str = ""
     frame: str | None = None
     trace: deque[float] = field(default_factory=lambda: deque(maxlen=TRACE))
 
@@ -145,7 +147,10 @@ class Tally:
         self.begun_s, self.stopping = self.last_s, False
         self._workers_changed(told)
 
-    _campaign_resumed = _labelling_started = _import_started = _campaign_started
+    _campaign_resumed = _labelling_started = _campaign_started
+
+    def _import_started(self, told: Mapping[str, Any]) -> None:
+        self.begun_s, self.stopping, self.pools = self.last_s, False, {}
 
     def _workers_changed(self, told: Mapping[str, Any]) -> None:
         self.pools = told.get("pools") or {"shared": int(told.get("slots", 0))}
@@ -172,7 +177,8 @@ class Tally:
         line.step, line.outcome, line.reason = report["step"], report["status"], report["reason"]
         line.disagreement, line.temperature = report["max_disagreement"], report["temperature"]
         line.trace.append(report["max_disagreement"])
-        line.resets += report["status"] == "reset"
+        if report["status"] == "reset":
+            line.resets, line.last_reset = line.resets + 1, report["reason"]
         self.disagreement.add(self.last_s, report["max_disagreement"])
         frame = report.get("frame")
         if frame:

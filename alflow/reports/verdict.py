@@ -11,7 +11,8 @@ The rules, in the order in which they are asked; each gives one sentence:
    :data:`FEWEST_RANKED` frames.
 3. *Blind spots.* The share of audit frames, none of which was flagged, whose error is above the target: few if its 95 %
    interval lies below one half, many if it lies above.
-4. *Energy.* Conserved if the 95 % interval of the drift stays within ± :data:`DRIFT_EV_ATOM_PS`.
+4. *Energy.* Conserved if the 95 % interval of the drift stays within ± :data:`DRIFT_EV_ATOM_PS`; open if time was over
+   before :data:`SHORTEST_PS`.
 5. *Reach.* What the labels cover; beyond it nothing is claimed.
 """
 
@@ -41,6 +42,9 @@ WEAK: Final = 0.4
 
 DRIFT_EV_ATOM_PS: Final = 1e-4
 """Drift that counts as none: 0.1 meV per atom and ps, less than 1 K/ps."""
+
+SHORTEST_PS: Final = 1.0
+"""A run at constant energy that ended before is not judged: the ripple of vibrations has slopes of its own."""
 
 Tone = Literal["good", "bad", "open"]
 
@@ -199,7 +203,9 @@ def _energy(found: Findings) -> Statement | None:
         )
     drift = run.drift
     if drift is None:
-        return Statement("Energy", "bad", f"The run at constant energy failed: {run.problem}.")
+        if run.failed:
+            return Statement("Energy", "bad", f"The run at constant energy failed: {run.problem}.")
+        return Statement("Energy", "open", f"Whether energy is conserved is open, not enough time: {run.problem}.")
     told = (
         f"At constant energy the total energy drifts by {interval(*drift, lambda v: f'{1000 * v:.2g}', 'meV/atom/ps')} "
         f"over {run.time[-1]:.3g} ps"
@@ -207,8 +213,12 @@ def _energy(found: Findings) -> Statement | None:
     if run.problem:
         told += f" (ended early: {run.problem})"
     beyond = f" {percent(run.beyond)} of its frames were above the threshold." if run.beyond else ""
-    if run.problem.startswith("the energy"):
+    if run.failed:
         return Statement("Energy", "bad", f"{told}.{beyond}")
+    if run.time[-1] < SHORTEST_PS:
+        return Statement(
+            "Energy", "open", f"{told}: not enough time, less than {SHORTEST_PS:g} ps are not judged.{beyond}"
+        )
     if not np.isfinite(drift[1:]).all():
         return Statement("Energy", "open", f"{told}.{beyond}")
     limit = f"{1000 * DRIFT_EV_ATOM_PS:g} meV/atom/ps"

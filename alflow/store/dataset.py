@@ -13,7 +13,7 @@ from alflow.store.query import CampaignReading
 from alflow.store.reading import every
 from alflow.store.records import CommitteeRecord, DatasetRecord, FrameRecord, FrameStory, JobRecord, Purpose, Split
 from alflow.store.rows import LABEL_COLUMNS, dataset_of, job_of, label_of, structure_of
-from alflow.store.tables import DatasetMemberRow, DatasetRow, JobRow, LabelRow, LevelRow, StructureRow
+from alflow.store.tables import CommitteeRow, DatasetMemberRow, DatasetRow, JobRow, LabelRow, LevelRow, StructureRow
 
 __all__ = ["DatasetReading"]
 
@@ -171,6 +171,12 @@ class DatasetReading(CampaignReading):
         if not rows and self._one(select(DatasetRow.digest).where(DatasetRow.digest == digest)) is None:
             raise StoreError(f"There is no dataset {digest} in {self._address.shown}.")
         return [(row.structure_id, row.level_id, row.split) for row in rows]
+
+    def datasets(self, campaign_id: int) -> dict[str, DatasetRecord]:
+        """Read what the committees of a campaign were trained with and judged by: data sets by their digests."""
+        own = select(CommitteeRow.dataset_digest).where(CommitteeRow.campaign_id == campaign_id)
+        rows = self._all(every(DatasetRow).where(DatasetRow.digest.in_(own)))
+        return {row.digest: dataset_of(row) for row in rows}
 
     def datasets_of(self, structure_id: str, level_id: str) -> list[tuple[DatasetRecord, Split]]:
         """Datasets a label entered, and into which part of each, oldest first."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, cast, get_args
 
-from sqlalchemy import Select, Text, func, select, type_coerce
+from sqlalchemy import Select, Text, and_, func, select, type_coerce
 
 from alflow.errors import AlflowError, StoreError, did_you_mean
 from alflow.store.reading import Reading, every
@@ -221,6 +221,21 @@ class CampaignReading(Reading):
         # canonical JSON: a list of flags that is not empty begins like this
         flagged = asked.where(JobRow.state != "dropped", text.contains('"flags":["', autoescape=True))
         return dict(Counter(flag for row in self._all(flagged) for flag in row[0].get("flags", ())))
+
+    def label_flags(self, campaign_id: int, after: int, last: int) -> list[tuple[str, ...]]:
+        """Warnings of references, of labels that came with the events after one number of the journal up to another.
+
+        Returns:
+            The flags of each label that has any, in the order in which they came.
+        """
+        of_job = and_(LabelRow.structure_id == JobRow.structure_id, LabelRow.level_id == JobRow.level_id)
+        came = and_(
+            JobRow.campaign_id == campaign_id, JobRow.state == "done", JobRow.event_seq.between(after + 1, last)
+        )
+        flagged = type_coerce(LabelRow.diagnostics_json, Text).like('%"flags":["%')
+        statement = select(LabelRow.diagnostics_json).join(JobRow, of_job).where(came, flagged)
+        rows = self._all(statement.order_by(JobRow.event_seq, JobRow.id))
+        return [tuple(row.diagnostics_json.get("flags", ())) for row in rows]
 
     def executions(
         self, campaign_id: int, kind: ExecutionKind | None = None, subject: str | None = None

@@ -36,7 +36,7 @@ def is_long(structure: Structure) -> bool:
 
 @dataclass(frozen=True)
 class Moody:
-    """A reference that refuses long dimers, and breaks on very long ones."""
+    """A reference that warns of stretched dimers, refuses long ones, and breaks on very long ones."""
 
     @property
     def level(self) -> Level:
@@ -48,7 +48,7 @@ class Moody:
             raise RuntimeError("a defect")
         if length > 3.515:
             return Failure(FailureKind.SCF_FAIL, "too long")
-        return Evaluation(0.0, np.zeros((2, 3)))
+        return Evaluation(0.0, np.zeros((2, 3)), diagnostics={"flags": ["stretched"] if length > 3.508 else []})
 
 
 @dataclass(frozen=True)

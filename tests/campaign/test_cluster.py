@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -40,7 +41,8 @@ from alflow.reference import LabelRequest, LabelResult, LennardJones, MorseMolec
 from tests.faults.references import BadMachine
 
 from .references import WATER
-from .toys import check_promises, rows, toy
+from .test_page import fetched, until
+from .toys import check_promises, rows, toy, toy_file
 
 ROOT = Path(__file__).parents[2]
 LOCAL_HTTP = ("--dashboard-address", "127.0.0.1:0")
@@ -61,6 +63,7 @@ class Cluster:
     security: dict[str, str] | None = None
     paths: str = str(ROOT)
     port: int = 0
+    dashboard: bool = False
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     scheduler: subprocess.Popen[bytes] | None = None
 
@@ -71,16 +74,8 @@ class Cluster:
     def start(self, *resources: str) -> None:
         self.scheduler_file.unlink(missing_ok=True)
         self.folder.mkdir(exist_ok=True)
-        scheduler = (
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--no-dashboard",
-            "--no-jupyter",
-            *LOCAL_HTTP,
-        )
+        shown = LOCAL_HTTP if self.dashboard else ("--no-dashboard", *LOCAL_HTTP)
+        scheduler = ("scheduler", "--host", "127.0.0.1", "--port", str(self.port), *shown, "--no-jupyter")
         self.scheduler = self.run(*scheduler, "--scheduler-file", str(self.scheduler_file))
         ends = time.monotonic() + 60
         while not self.scheduler_file.exists() or not self.scheduler_file.read_text():
@@ -272,6 +267,49 @@ def check_what_the_loss_of_the_scheduler_cost(database: Path, strike: Strike) ->
     runs = rows(database, f"SELECT status, pid FROM executions WHERE subject = '{frame}' ORDER BY id")
     assert [status for status, _ in runs] == ["lost", "done"]
     assert runs[1][1] in strike.makers, "the process that outlived the scheduler made it; nobody computed it again"
+
+
+IMPATIENT = """
+from alflow.campaign.executors.dask.page import SchedulerBoard
+from alflow.cli import app
+SchedulerBoard.__init__.__defaults__ = (2.0,)
+app()
+"""
+"""The command line, but its page counts as stale after two seconds."""
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_the_page_on_a_foreign_scheduler_outlives_the_orchestrator_and_says_that_it_is_stale(tmp_path: Path) -> None:
+    made = Cluster(tmp_path / "cluster", dashboard=True)
+    try:
+        made.start("")
+        told = json.loads(made.scheduler_file.read_text())
+        status = f"http://127.0.0.1:{told['services']['dashboard']}/alflow/api/status.json"
+        file = toy_file(tmp_path, executor="dask", cluster={"address": made.address, "wait_s": 60}, delay_s=0.1)
+        command = [sys.executable, "-c", IMPATIENT, "run", str(file)]
+        with (tmp_path / "output.txt").open("w") as output:
+            orchestrator = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output)
+        try:
+            until(lambda: seen(status) and seen(status)["snapshot"]["labels"]["done"] >= 3, "three labels")
+            running = seen(status)
+            assert running["stale_since_unix_s"] is None
+            assert running["snapshot"]["campaign"]["phase"] == "running"
+            assert [pool["slots"] for pool in running["snapshot"]["pools"]] == [1]
+        finally:
+            orchestrator.kill()
+            orchestrator.wait(timeout=20)
+        left = until(lambda: (told := seen(status)) and told["stale_since_unix_s"] and told, "stale", 20)
+        assert left["snapshot"]["campaign"]["state"] == "running"
+        assert left["snapshot"]["labels"]["done"] >= running["snapshot"]["labels"]["done"]
+    finally:
+        made.kill()
+
+
+def seen(status: str) -> Any:
+    """What the page says, once a snapshot has come."""
+    told = fetched(status)
+    return told if told and told["snapshot"] else None
 
 
 def test_a_cluster_without_workers_for_every_kind_is_refused_with_what_to_start(tmp_path: Path) -> None:

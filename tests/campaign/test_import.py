@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from alflow.campaign import import_console
 from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.import_console import import_file
 from alflow.campaign.labelling import label_structures
@@ -193,6 +197,23 @@ def test_labels_go_from_one_database_to_another_unchanged(tmp_path: Path, name: 
     (entry, *_) = open_source(tmp_path / name)
     assert entry.told["campaign"] == "imported"
     assert entry.told["provenance"]["level_stated_as"] == LEVEL
+
+
+def test_a_terminal_shows_a_bar_for_each_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=100)
+    monkeypatch.setattr(import_console, "Console", lambda: terminal)
+    assert take(tmp_path, molecules(60)).new == 60
+    for what in ("checking", "importing"):
+        assert re.search(rf"{what}.*60/60", shown.getvalue()), shown.getvalue()
+
+
+def test_the_status_of_an_import_speaks_of_no_workers(tmp_path: Path) -> None:
+    take(tmp_path, molecules(3))
+    told = CliRunner().invoke(app, ["status", str(tmp_path / "labels.db")])
+    assert told.exit_code == 0
+    assert re.search(r"labels +3 done", told.stdout)
+    assert "Time since the first label" not in told.stdout
 
 
 def test_one_split_can_be_exported(tmp_path: Path) -> None:

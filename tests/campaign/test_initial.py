@@ -26,6 +26,7 @@ from alflow.campaign.events import (
 from alflow.campaign.executors import InlineExecutor
 from alflow.campaign.labelling import label_structures
 from alflow.campaign.launch import resume_campaign, run_campaign
+from alflow.campaign.site import split_of
 from alflow.campaign.state import State
 from alflow.cli import app
 from alflow.domain import Structure
@@ -130,9 +131,17 @@ class After:
             raise Interrupted
 
 
-def test_a_campaign_begins_with_the_labels_of_its_database(tmp_path: Path, database: str) -> None:
-    """It is interrupted wherever it begins, and each time goes on."""
-    campaign = with_labels(tmp_path, 20, initial={"labels": True}, database=database)
+def test_a_campaign_begins_with_the_labels_of_a_file(tmp_path: Path, database: str) -> None:
+    """Exported, imported as docs/data.md says; interrupted wherever it begins, and each time it goes on."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    there = with_labels(elsewhere, 20)
+    campaign = toy(tmp_path, initial={"labels": True}, database=database)
+    data, level = tmp_path / "data.xyz", tmp_path / "level.yaml"
+    level.write_text(yaml.safe_dump(settings(tmp_path)["reference"]))
+    steps = (["export", there.database, data], ["import", data, "--level", level, "--db", campaign.database])
+    for step in steps:
+        assert CliRunner().invoke(app, [str(word) for word in step]).exit_code == 0
     for kind in ("campaign_started", "labels_given", "training_done"):
         with pytest.raises(Interrupted):
             run_campaign(campaign, observers=[After(kind)])
@@ -146,6 +155,13 @@ def test_a_campaign_begins_with_the_labels_of_its_database(tmp_path: Path, datab
     assert rows(campaign.database, parts) == [(20, 1, 0)]
     drawn = "SELECT DISTINCT origin FROM frames WHERE campaign_id = 2 AND decision = 'audit'"
     assert rows(campaign.database, drawn) == [("walker",)], "no audit that somebody else may have learnt from"
+    members = (
+        "SELECT m.split, m.structure_id, j.purpose FROM dataset_members AS m JOIN label_jobs AS j "
+        "ON j.structure_id = m.structure_id AND j.level_id = m.level_id WHERE j.campaign_id = 2 AND j.state = 'done'"
+    )
+    known = rows(campaign.database, members)
+    assert {split for split, *_ in known} == {"train", "validation", "audit"}
+    assert [split for split, *_ in known] == [split_of(*label) for _, *label in known], "decision 0034"
     assert run_campaign(campaign).state == ended
 
 

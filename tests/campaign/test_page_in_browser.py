@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -12,39 +11,18 @@ from typing import Any
 
 import pytest
 
+from tests.browser import WITHIN_S, becomes, browsing, colors_of, fits, needs_browser, opened
 from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
 
 from .toys import toy_file
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install '.[dev]'")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: apt-get install chromium"),
-]
-
-LAPTOP = {"width": 1366, "height": 768}
-WITHIN_S = 100
+pytestmark = [pytest.mark.alone, needs_browser]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
-def opened(browser: Any, address: str, scheme: str = "light") -> tuple[Any, list[str]]:
-    """A page in a window of a laptop's size, and what it complains of."""
-    page = browser.new_page(viewport=LAPTOP, color_scheme=scheme)
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(address)
-    page.set_default_timeout(1000 * WITHIN_S)
-    return page, complaints
+    with browsing() as running:
+        yield running
 
 
 def address_in(output: Path) -> str:
@@ -56,30 +34,16 @@ def address_in(output: Path) -> str:
     return found.group()
 
 
-def becomes(page: Any, true: str) -> None:
-    """Wait until an expression is true. Playwright's own way needs ``eval``, which the page's policy forbids."""
-    deadline = time.monotonic() + WITHIN_S
-    while not page.evaluate(true):
-        assert time.monotonic() < deadline, f"{true}: {page.locator('body').inner_text()}"
-        page.wait_for_timeout(100)
-
-
 def number(page: Any, place: str) -> int:
     digits = re.sub(r"\D", "", page.locator(place).inner_text().partition(" of")[0])
     return int(digits or 0)
-
-
-def fits(page: Any) -> bool:
-    """Whether nothing sticks out to the side."""
-    found: bool = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    return found
 
 
 def test_a_running_campaign_changes_before_ones_eyes_and_its_walkers_can_be_clicked(
     browser: Any, tmp_path: Path
 ) -> None:
     file = toy_file(
-        tmp_path, executor="dask", delay_s=0.15, walkers=6, label_budget=400, quiet_ps=1e6, threshold_ev_ang=0.1
+        tmp_path, executor="dask", delay_s=0.15, walkers=6, label_budget=2000, quiet_ps=1e6, threshold_ev_ang=0.1
     )
     run = start(tmp_path, "run", str(file))
     try:
@@ -95,24 +59,28 @@ def test_a_running_campaign_changes_before_ones_eyes_and_its_walkers_can_be_clic
         page.locator("#walkers tbody tr").nth(2).click()
         becomes(page, "document.getElementById('d-canvas').dataset.atoms === '3'")
         assert page.locator("#d-title").inner_text() == "Walker 2"
-        assert colours_of_canvas(page) > 20, "balls that are shaded"
+        assert colors_of(page, "d-canvas") > 20, "balls that are shaded"
         assert complaints == []
-        kill_tree(run)
+        beside(browser, tmp_path, run)
         becomes(page, "document.getElementById('fresh').textContent.startsWith('no answer')")
         page.close()
     finally:
         run.kill()
         run.wait(timeout=20)
         wait_until_nothing_is_left(tmp_path)
-    look_at_what_is_left(browser, tmp_path)
 
 
-def look_at_what_is_left(browser: Any, folder: Path) -> None:
-    """The database alone tells that nobody drives the campaign, and still every story."""
+def beside(browser: Any, folder: Path, run: Any) -> None:
+    """The database shows the campaign too, and, when it was killed, that nobody drives it, and still every story."""
     (folder / "output.txt").write_text("")
     served = start(folder, "dashboard", "toy.db", "--port", "0")
     try:
         page, complaints = opened(browser, address_in(folder / "output.txt"), "dark")
+        becomes(page, "document.getElementById('fresh').textContent.startsWith('as of')")
+        assert page.locator("#state").inner_text() == "● running"
+        before = number(page, "#k-labels")
+        becomes(page, f"parseInt(document.getElementById('k-labels').textContent.replace(/\\D*of.*/, '')) > {before}")
+        kill_tree(run)
         becomes(page, "document.getElementById('fresh').textContent.startsWith('stale since')")
         assert "alflow resume" in page.locator("#notice").inner_text()
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -126,14 +94,3 @@ def look_at_what_is_left(browser: Any, folder: Path) -> None:
         served.send_signal(signal.SIGINT)
     assert served.wait(timeout=20) == 0
     assert "Traceback" not in (folder / "output.txt").read_text()
-
-
-def colours_of_canvas(page: Any) -> int:
-    count: int = page.evaluate(
-        """() => {
-          const canvas = document.getElementById("d-canvas"), pixels = canvas.getContext("2d");
-          const data = new Uint32Array(pixels.getImageData(0, 0, canvas.width, canvas.height).data.buffer);
-          return new Set(data).size;
-        }"""
-    )
-    return count

@@ -24,7 +24,6 @@ from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.errors import AlflowError
 from alflow.store import FrameRecord, Holder, JobRecord, Store
 from alflow.store.asking.columns import COLUMNS, DEFAULT_COLUMNS
-from alflow.store.asking.parsing import parse_question
 
 N = 30
 LEVEL = Level("toy", {"depth_ev": 4.5})
@@ -179,9 +178,6 @@ def test_the_page_about_queries_shows_what_works(
         words = shlex.split(command.partition(">" if " > " in command.rpartition('"')[2] else "\0")[0])
         result = CliRunner().invoke(app, words[1:])
         assert result.exit_code == 0, (command, result.exception)
-    for question in re.findall(r"`([^`|]+)`", PAGE.partition("### The language")[2].partition("A column has")[0]):
-        if " " in question:
-            parse_question(question)
     (script,) = blocks("<!-- runs -->\n```python")
     exec(compile(script, "docs/query.md", "exec"), {})
     assert "frames on which the committee was wrong and sure" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from alflow.reports.calibration import calibrate, rank_correlation, share_of, verdicts
+from alflow.reports.calibration import Calibration, calibrate, rank_correlation, share_of, verdicts
 from alflow.store import FrameRecord, JobRecord
 
 
@@ -86,3 +86,21 @@ def test_equal_values_share_a_rank() -> None:
 def test_without_spread_there_is_no_correlation() -> None:
     assert rank_correlation(np.ones(9), np.arange(9.0)) is None
     assert rank_correlation(np.arange(3.0), np.arange(3.0)) is None
+
+
+def test_errors_are_told_by_quantile_of_disagreement() -> None:
+    n = 23
+    order = np.random.default_rng(3).permutation(n)
+    disagreement, largest = (np.arange(n) / 10.0)[order], (np.arange(n) / 5.0)[order]
+
+    def seen(count: int) -> Calibration:
+        nothing, some, errors = np.zeros(count), disagreement[:count], largest[:count]
+        return Calibration(("f",) * count, nothing, nothing.astype(np.int64), some, errors, errors / 4.0)
+
+    parts = seen(n).quantiles(target=0.56)
+    ends = [(part.n, part.lowest, part.highest) for part in parts]
+    assert ends == [(6, 0.0, 0.5), (6, 0.6, 1.1), (6, 1.2, 1.7), (5, 1.8, 2.2)]
+    assert [part.error for part in parts] == pytest.approx([0.5, 1.7, 2.9, 4.0])
+    assert [part.above_target.count for part in parts if part.above_target] == [0, 0, 6, 5]
+    assert seen(n).quantiles(None)[0].above_target is None
+    assert seen(9).quantiles(0.56) == []

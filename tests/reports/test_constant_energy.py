@@ -71,17 +71,22 @@ def test_a_force_that_is_no_gradient_heats() -> None:
 def test_numbers_that_are_none_end_the_run_and_are_told() -> None:
     found = conserve(Spring(broken_after=150, calls=[]), [PAIR], PLAN)
     assert "no finite number" in found.problem
+    assert found.failed
     assert np.isfinite(found.energy).all()
     assert found.time[-1] < 0.05
     early = conserve(Spring(broken_after=3, calls=[]), [PAIR], PLAN)
     assert "while the bath" in early.problem
+    assert early.failed
     assert (len(early.time), early.drift, early.fluctuation) == (0, None, None)
 
 
 def test_time_that_is_over_ends_the_run() -> None:
     found = conserve(Spring(), [PAIR], Plan(300.0, bath_ps=0.0, most_s=0.0))
     assert "were over after" in found.problem
-    assert len(found.time) == 1
+    assert (len(found.time), found.failed) == (1, False)
+    early = conserve(Spring(), [PAIR], Plan(300.0, most_s=0.0))
+    assert "were over before the structure had its temperature" in early.problem
+    assert (len(early.time), early.failed) == (0, False)
 
 
 def test_drift_and_ripple_of_known_curves() -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,23 +18,27 @@ from rich.console import Console
 
 from alflow.campaign.export import export_labels
 from alflow.campaign.launch import run_campaign
+from alflow.campaign.machine import this_machine
 from alflow.campaign.report_console import report
 from alflow.domain import Structure
+from alflow.domain.ase import read_structures
 from alflow.errors import ConfigError, FormatError, StoreError
+from alflow.formats import open_source
 from alflow.potentials import load_committee
-from alflow.reports import campaign_figures
+from alflow.reports import campaign_figures, sections
 from alflow.reports.atlas import chosen, describe
 from alflow.reports.canvas import as_svg
 from alflow.reports.constant_energy import ConstantEnergy
 from alflow.reports.document import compose
 from alflow.reports.explorer import packed
 from alflow.reports.findings import Asked, Findings, find_out
-from alflow.reports.provenance import Walks
+from alflow.reports.provenance import Walks, trained_on
 from alflow.reports.rows import read_rows
 from alflow.reports.timeline import draw_up
 from alflow.reports.verdict import judge
-from alflow.selection import ErrorEstimate
+from alflow.selection import ErrorEstimate, estimate_error
 from alflow.store import ExecutionRecord, Store
+from tests.browser import browsing, colors_of, fits, needs_browser, opened
 from tests.campaign.toys import toy
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -89,8 +94,13 @@ def found(home: Path) -> Findings:
     return find_out(rows, "toy.db", Asked(home / "toy.alflow" / "weights", most_dynamics_s=1.0))
 
 
-def test_the_page_is_whole_offline_and_can_be_read_aloud(found: Findings) -> None:
-    text = compose(found)
+@pytest.fixture(scope="module")
+def text(found: Findings) -> str:
+    """The page."""
+    return compose(found)
+
+
+def test_the_page_is_whole_offline_and_can_be_read_aloud(text: str) -> None:
     page = Reader(text)
     assert [name for name, count in page.ids.items() if count > 1] == []
     assert page.tables == page.captions > 8
@@ -99,6 +109,41 @@ def test_the_page_is_whole_offline_and_can_be_read_aloud(found: Findings) -> Non
     assert re.findall(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|import\(", text) == []
     assert "default-src 'none'" in text
     assert len(text) < 1_000_000
+
+
+@needs_browser
+def test_a_browser_draws_the_map_and_the_structure_from_the_file_alone(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "toy.html"
+    file.write_text(text, encoding="utf-8")
+    with browsing() as browser:
+        page, complaints = opened(browser, file.as_uri())
+        assert page.locator("#viewer").get_attribute("data-atoms") == "3"
+        assert colors_of(page, "viewer") > 50, "balls that are shaded"
+        facts, drawn = page.locator("#map-facts"), "document.getElementById('viewer').toDataURL()"
+        first, seen = facts.inner_text(), page.evaluate(drawn)
+        page.locator("#map").press("n")
+        assert facts.inner_text() != first
+        page.locator("#map").press("p")
+        assert facts.inner_text() == first
+        assert page.evaluate(drawn) == seen, "from the same side"
+        for press in ("ArrowLeft", "+"):
+            page.locator("#viewer").press(press)
+            assert page.evaluate(drawn) != seen, press
+        page.locator("#viewer").dblclick()
+        assert page.evaluate(drawn) == seen, "as it was"
+        choices = page.locator("#map-color option").evaluate_all("all => all.map(one => one.value)")
+        assert choices == ["part", "generation", "error", "energy", "disagreement"]
+        legends = set()
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for choice in choices:
+                page.locator("#map-color").select_option(choice)
+                legends.add(page.locator("#map-legend").inner_text())
+                assert colors_of(page, "map") > 20, f"{choice}, {scheme}"
+            assert colors_of(page, "viewer") > 50
+            assert fits(page)
+        assert len(legends) == len(choices)
+        assert complaints == []
 
 
 def test_the_numbers_agree_with_the_database_and_with_each_other(found: Findings) -> None:
@@ -115,8 +160,9 @@ def test_the_numbers_agree_with_the_database_and_with_each_other(found: Findings
     estimate = found.parity.force_error("audit")
     assert estimate is not None
     assert estimate.n == n_audit
-    if active.metrics["n_audit"] == n_audit:
-        assert estimate.mean == pytest.approx(active.metrics["audit_force_mae_ev_ang"], rel=1e-6)
+    judged = found.parity.mean_error[[found.rows.members.get(label.key) == "audit" for label in labels]]
+    assert len(judged) == active.metrics["n_audit"] > 0
+    assert judged.mean() == pytest.approx(active.metrics["audit_force_mae_ev_ang"], rel=1e-6)
     told = found.parity.summary("train")
     assert told["force_mae_ev_ang"] == pytest.approx(active.metrics["train_force_mae_ev_ang"], rel=1e-6)
     events = [event.payload for event in found.rows.events if event.kind == "label_done"]
@@ -188,19 +234,48 @@ def test_energy_is_judged_by_the_interval_of_its_drift(found: Findings, slopes: 
     assert energy.text.endswith("100 % of its frames were above the threshold.")
 
 
+@pytest.mark.parametrize(
+    ("records", "failed", "tone", "said"),
+    [
+        (0, False, "open", "not enough time: 60 s were over"),
+        (11, False, "open", "not enough time, less than 1 ps are not judged"),
+        (0, True, "bad", "The run at constant energy failed"),
+        (11, True, "bad", "ended early"),
+    ],
+)
+def test_a_run_that_had_no_time_says_nothing_and_one_that_broke_does(
+    found: Findings, records: int, failed: bool, tone: str, said: str
+) -> None:
+    """Half a picosecond, in which the energy rises steeply, as it does in part of a vibration."""
+    time = np.linspace(0.0, 0.5, records)
+    curves = np.array([2e-2, 3e-2, 2e-2]) * time[:, None]
+    problem = "the energy was no finite number any more" if failed else "60 s were over"
+    run = ConstantEnergy("H2O", 3, time, curves, curves, curves, 5.0, 0.5, 0.2, problem, failed)
+    statements = judge(replace(found, constant_energy=run)).statements
+    energy = next(statement for statement in statements if statement.topic == "Energy")
+    assert energy.tone == tone
+    assert said in energy.text
+
+
 def test_few_audit_frames_are_not_judged(found: Findings) -> None:
     assert found.parity is not None
     keep = [place for place, part in enumerate(found.parity.parts) if part == "audit"][2:]
     parts = tuple("train" if place in keep else part for place, part in enumerate(found.parity.parts))
     verdict = judge(replace(found, parity=replace(found.parity, parts=parts)))
     assert verdict.statements[0].text == "The error cannot be judged: 2 audit frames, at least 4 are needed."
-    assert verdict.tone in ("open", "bad")
+    assert verdict.headline.endswith("Whether this potential can be trusted cannot be judged yet.")
 
 
-def test_the_command_writes_the_page_figures_and_numbers(home: Path, tmp_path: Path) -> None:
-    output, figures = tmp_path / "toy.html", tmp_path / "figures"
-    report(QUIET, str(home / "toy.db"), output=output, figures=figures, dynamics=False)
-    Reader(output.read_text())
+@pytest.fixture(scope="module")
+def figures(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command writes."""
+    folder = tmp_path_factory.mktemp("written")
+    report(QUIET, str(home / "toy.db"), output=folder / "toy.html", figures=folder / "figures", dynamics=False)
+    return folder / "figures"
+
+
+def test_the_command_writes_the_page_figures_and_numbers(home: Path, figures: Path) -> None:
+    Reader((figures.parent / "toy.html").read_text())
     for name in ("learning_curve", "parity", "calibration", "atlas", "walkers", "label_cost", "timeline"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (figures / f"{name}.svg").read_text()
@@ -209,7 +284,44 @@ def test_the_command_writes_the_page_figures_and_numbers(home: Path, tmp_path: P
     with Store.open(home / "toy.db", read_only=True) as store:
         paid = [row for row in store.executions(1, "label") if row.status == "done"]
     assert [float(row["wall_s"]) for row in rows] == pytest.approx([row.wall_s for row in paid])
-    assert not list(tmp_path.glob(".*")), "no draft is left behind"
+    assert not list(figures.parent.glob(".*")), "no draft is left behind"
+
+
+def test_numbers_beside_the_figures_are_those_that_are_drawn(found: Findings, figures: Path) -> None:
+    assert found.parity is not None
+    table = columns_of(figures / "parity_forces.csv")
+    axes = [f"{axis}_ev_ang" for axis in "xyz"]
+    for name, drawn in (("force", found.parity.forces), ("predicted_force", found.parity.predicted_forces)):
+        written = np.array([table[f"{name}_{axis}"] for axis in axes], dtype=float)
+        assert written.T.ravel() == pytest.approx(drawn, rel=1e-8, abs=1e-12)
+    assert Counter(table["structure_id"]) == dict.fromkeys(found.parity.structure_ids, 3)
+    labels = columns_of(figures / "parity.csv")
+    assert np.array(labels["energy_ev_atom"], dtype=float) == pytest.approx(found.parity.energy, rel=1e-8)
+    assert dict(zip(table["structure_id"], table["part"], strict=True)) == dict(
+        zip(labels["structure_id"], labels["part"], strict=True)
+    )
+    pictures = {path.stem for path in figures.glob("*.svg")}
+    assert {path.stem for path in figures.glob("*.csv")} == pictures | {"parity_forces"}
+
+
+def columns_of(file: Path) -> dict[str, list[str]]:
+    with file.open() as opened_file:
+        rows = list(csv.DictReader(opened_file))
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def test_what_was_done_can_be_copied_from_the_page_and_says_what_trained(
+    found: Findings, text: str, tmp_path: Path
+) -> None:
+    (copied,) = re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)
+    (tmp_path / "starts.xyz").write_text(unescape(copied))
+    starts = read_structures(tmp_path / "starts.xyz")
+    assert [start.id for start in starts] == found.rows.events[0].payload["structure_ids"]
+    ((machine, trainings),) = trained_on(found.rows.events)
+    assert machine == this_machine()
+    assert trainings == len(found.generations)
+    assert escape(machine["processor"]) in text
+    assert trained_on([event for event in found.rows.events if event.kind != "training_done"]) == []
 
 
 def test_a_file_that_is_no_report_is_not_replaced(home: Path, tmp_path: Path) -> None:
@@ -266,15 +378,18 @@ def test_a_test_file_is_measured_with_every_committee(home: Path, found: Finding
         curve = list(csv.DictReader(file))
     assert all(float(row["test_force_mae_ev_ang"]) > 0 for row in curve)
     assert found.parity is not None
-    assert float(curve[-1]["test_force_mae_ev_ang"]) == pytest.approx(found.parity.mean_error.mean(), rel=1e-4)
+    last = [float(curve[-1][f"test_{name}_ev_ang"]) for name in ("force_mae", "lower", "upper")]
+    expected = estimate_error(found.parity.mean_error)
+    assert last == pytest.approx([expected.mean, expected.lower, expected.upper], rel=1e-4)
     bare = tmp_path / "bare.xyz"
     bare.write_text("3\nwater\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
     with pytest.raises(FormatError, match=r"frame 0: there is no energy"):
         report(QUIET, str(home / "toy.db"), output=tmp_path / "b.html", test=bare)
     strange = tmp_path / "strange.xyz"
     strange.write_text("2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\nN 0 0 0 0 0 0\nN 0 0 1.1 0 0 0\n")
-    report(QUIET, str(home / "toy.db"), output=tmp_path / "c.html", test=strange, dynamics=False)
-    assert "could not be used" in (tmp_path / "c.html").read_text()
+    nitrogen = tuple((entry.structure, entry.evaluation) for entry in open_source(strange))
+    asked = Asked(home / "toy.alflow" / "weights", dynamics=False, test_file=strange.name, test=nitrogen)
+    assert "The test file could not be used: " in sections.error(find_out(found.rows, "toy.db", asked))
 
 
 def test_many_tasks_and_many_points_are_drawn_together(found: Findings) -> None:

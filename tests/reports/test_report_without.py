@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -43,6 +44,9 @@ def test_labels_of_a_file_are_told_without_a_potential(tmp_path: Path) -> None:
     Reader(text)
     assert "SCF_FAIL" in text
     assert "too long" in text
+    assert re.search(r"<th scope=\"row\">stretched</th><td class=\"n\">2</td>", text), (
+        "labels with a warning are counted"
+    )
     assert '"given up"' in text, "what could not be labelled is on the map"
     assert "Is energy conserved?" not in text, "what there was no committee for is not asked"
 

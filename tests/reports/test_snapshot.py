@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -11,18 +12,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.progress import simulated_ps
 from alflow.campaign.state import State
-from alflow.domain import FailureKind, Structure
+from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
 from alflow.reports.answers import MOST_ATOMS, answer, drawable
-from alflow.reports.feed import Feed
+from alflow.reports.feed import STANDS_STILL_S, Feed
 from alflow.reports.snapshot import SHOWN_WALKERS, Live, SnapshotReader
 from alflow.reports.summary import summarize
 from alflow.reports.tally import Tally
-from alflow.store import EventRecord, ExecutionRecord, Holder, Store
+from alflow.store import EventRecord, ExecutionRecord, FrameRecord, Holder, JobRecord, Store
+from alflow.store.lease import process_mark
 from tests.campaign.toys import toy
 from tests.postgresql import emptied
 
@@ -140,6 +143,63 @@ def test_a_thousand_walkers_are_summed_up(ended: tuple[str, State]) -> None:
     assert walkers["counts"] == {"waiting": 1022, "paused": 1, "reset": 1}
     assert numbers == sorted({700, 900} | set(range(1024 - 62, 1024))), "those that stand, then the most uncertain"
     assert len(json.dumps(told)) < 40_000
+
+
+def test_why_a_walker_was_reset_is_kept_when_it_moves_again(tmp_path: Path) -> None:
+    reports = [("reset", "atoms 1 and 2 are too close"), ("reset", "too hot"), ("paused", "unsure"), ("running", "")]
+    with Store.open(tmp_path / "walks.db", create=True) as store:
+        campaign = store.create_campaign("walks", {"config": {"walkers": 2}}, seed=1)
+        lease = store.acquire(campaign.id, Holder.current())
+        with store.transaction(lease) as tx:
+            for number, (status, reason) in enumerate(reports, start=1):
+                report = {"walker": 1, "status": status, "reason": reason, "step": 10 * number, "steps": 10}
+                report |= {"max_disagreement": 0.1, "temperature": 300.0, "frame": None}
+                tx.append_event("segment_done", {"reports": [report], "audit": None})
+        reader = SnapshotReader(store)
+        assert reader.refresh()
+        still, moving = reader.snapshot()["walkers"]["shown"]
+    assert (still["resets"], still["last_reset"]) == (0, "")
+    assert (moving["status"], moving["reason"], moving["resets"]) == ("waiting", "", 2)
+    assert moving["last_reset"] == "too hot"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_flags_of_labels_are_counted_as_they_come(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    database = str(tmp_path / "flags.db") if kind == "sqlite" else emptied(request.getfixturevalue("postgres"))
+    level, flags = Level("toy", {}), [["small-gap"], [], ["broken-symmetry", "small-gap"]]
+    with Store.open(database, create=True) as store:
+        campaign = store.create_campaign("flags", {"labelling": {}, "level_id": level.id}, seed=1)
+        lease, reader = store.acquire(campaign.id, Holder.current()), SnapshotReader(store)
+        counts = []
+        for number, found in enumerate(flags):
+            dimer = Structure.of("ArAr", [[0, 0, 0], [3.5 + 0.1 * number, 0, 0]])
+            name = f"f{number}"
+            with store.transaction(lease) as tx:
+                tx.add_level(level)
+                seq = tx.append_event("label_done", {"frame_id": name})
+                tx.add_frame(FrameRecord(name, campaign.id, dimer.id, "given", "seed", event_seq=seq), dimer)
+                tx.add_label(Label(dimer, level, Evaluation(0.0, np.zeros((2, 3)), diagnostics={"flags": found})))
+                ids = (dimer.id, level.id)
+                tx.put_job(JobRecord(name, campaign.id, name, *ids, "seed", "done", event_seq=seq))
+            assert reader.refresh()
+            counts.append(reader.snapshot()["labels"]["flags"])
+        story = dict(answer(store, campaign, "frame:f2")["rows"])
+    assert counts == [{"small-gap": 1}, {"small-gap": 1}, {"small-gap": 2, "broken-symmetry": 1}]
+    assert story["label"].endswith("[toy]; broken-symmetry; small-gap")
+
+
+def test_an_import_has_no_workers(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "import.db", create=True) as store:
+        campaign = store.create_campaign("import", {"labelling": {}, "level_id": "0" * 64}, seed=0)
+        lease = store.acquire(campaign.id, Holder.current())
+        with store.transaction(lease) as tx:
+            tx.append_event("import_started", {"file": "some.npz", "sha256": "", "labels": 5})
+            tx.set_campaign_state("running", "")
+        reader = SnapshotReader(store)
+        assert reader.refresh()
+        told = reader.snapshot()
+    assert (told["campaign"]["kind"], told["campaign"]["phase"], told["pools"]) == ("labelling", "running", [])
+    assert told["campaign"]["begun_unix_s"] > 0
 
 
 def test_secrets_in_messages_are_left_out_and_events_of_tomorrow_do_no_harm() -> None:
@@ -281,3 +341,25 @@ def test_from_outside_an_orchestrator_that_was_killed_is_noticed_at_once(
     feed.close()
     assert [(pool["name"], pool["tasks"]) for pool in wall.posts[0]["pools"]] == [("shared", {"label": 1})]
     assert wall.stale[0] == pytest.approx(event.recorded_at.timestamp(), abs=0.1)
+
+
+def test_from_outside_an_orchestrator_that_dies_later_is_noticed_long_before_its_beat_is_missed(tmp_path: Path) -> None:
+    driver = subprocess.Popen(["sleep", "600"])
+    try:
+        holder = Holder(Holder.current().host, driver.pid, process_mark(driver.pid) or "")
+        with Store.open(tmp_path / "dies.db", create=True) as store:
+            campaign = store.create_campaign("dies", {"config": {"walkers": 1}}, seed=1)
+            with store.transaction(store.acquire(campaign.id, holder)) as tx:
+                tx.append_event("campaign_started", {"slots": 1})
+        wall = Wall()
+        wall.answers = {"nothing": b""}
+        feed = Feed(str(tmp_path / "dies.db"), "dies", wall).start()
+        until(lambda: wall.stale)
+        assert wall.stale[0] is None
+    finally:
+        driver.kill()
+        driver.wait(timeout=20)
+    died = time.monotonic()
+    until(lambda: wall.stale[-1] is not None)
+    assert time.monotonic() - died < 0.8 * STANDS_STILL_S
+    feed.close()

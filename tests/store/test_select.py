@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,17 @@ def test_the_view_has_the_same_rows_and_columns(filled: Store) -> None:
                 assert seen == mine
             else:
                 assert value == mine, about.name
+
+
+@pytest.mark.parametrize("view", ["labels_v", "learning_curve_v"])
+def test_the_columns_of_views_are_those_that_are_promised(filled: Store, view: str) -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs/query.md").read_text(encoding="utf-8").split())
+    told = re.search(rf"- `{view}`: [^:.]*: ([^.]*)\.", text)
+    assert told is not None
+    connection = filled.connect_read_only()
+    cursor = connection.execute(f"SELECT * FROM {view} LIMIT 0")
+    assert [item[0] for item in cursor.description] == told.group(1).split(", ")
+    connection.close()
 
 
 def test_labels_and_the_learning_curve_have_views(filled: Store) -> None:

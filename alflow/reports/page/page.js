@@ -2,6 +2,7 @@
 const EVERY_MS = 1000;
 const $ = (id) => document.getElementById(id);
 const params = new URLSearchParams(location.search);
+const viewer = new StructureViewer($("d-canvas"));
 let campaign = params.get("campaign") || "", last = null, heard = null, skew = 0;
 
 const KINDS = { label: "labels", explore: "dynamics", train: "training", handover: "handing over", idle: "idle" };
@@ -93,7 +94,8 @@ function tiles(told) {
   unit($("k-labels"), grouped(l.done - l.given), c.label_budget ? `of ${grouped(c.label_budget)}` : "");
   $("k-bar").style.width = `${c.label_budget ? Math.min(100, (100 * (l.done - l.given)) / c.label_budget) : 0}%`;
   const speed = l.per_hour !== null ? `${grouped(l.per_hour)} per hour now` : l.per_hour_mean ? `${grouped(l.per_hour_mean)} per hour on average` : "";
-  put($("k-labels-more"), [l.given && `${grouped(l.given)} were given`, speed].filter(Boolean).join(" · "));
+  const flags = Object.entries(l.flags || {}).map(([flag, n]) => `${grouped(n)} ${flag}`).join(", ");
+  put($("k-labels-more"), [[l.given && `${grouped(l.given)} were given`, speed].filter(Boolean).join(" · "), flags].filter(Boolean).join("\n"));
   counts($("k-queue"), [[l.queued, "queued", "queued"], [l.running, "running", "running"], [l.failed_attempts, "failed", "failed"],
     [l.quarantined, "given up", "quarantined"], [l.dropped, "dropped", "dropped"]]);
   put($("k-generation"), g.active ? String(g.active) : "none yet");
@@ -113,9 +115,10 @@ function walkers(told) {
         if (!cell.firstChild) cell.append(svg("svg", { class: "spark", viewBox: "0 0 112 17" }));
         spark(cell.firstChild, one.trace_ev_ang, threshold);
       }, (cell) => {
+        const before = one.last_reset ? `reset ${one.resets}×, last: ${one.last_reset}` : "";
         cell.className = "cut";
-        put(cell, one.reason);
-        cell.title = one.reason;
+        put(cell, one.reason || before);
+        cell.title = [one.reason, before].filter(Boolean).join("\n");
       }],
   })), openDetails);
   const none = document.querySelector("#walkers + .empty");
@@ -141,7 +144,8 @@ function failures(told) {
 }
 
 function pools(told) {
-  if (!told.pools.length) return $("pools").replaceChildren(made("p", "muted", told.campaign.holder ? "No workers yet." : "No workers: nobody drives the campaign."));
+  if (!told.pools.length) return $("pools").replaceChildren(made("p", "muted", !told.campaign.holder ? "No workers: nobody drives the campaign."
+    : told.campaign.kind === "labelling" ? "No workers: labels are read from a file." : "No workers yet."));
   $("pools").replaceChildren(...told.pools.map((pool) => {
     const line = made("div", "pool"), idle = pool.idle_share === null ? "" : ` · idle ${Math.round(100 * pool.idle_share)} % of its time`;
     line.append(made("span", "", pool.name === "shared" ? "shared by all tasks" : pool.name.replaceAll("+", " + ")), made("small", "", `${pool.busy} of ${pool.slots} busy${idle}`));
@@ -154,7 +158,7 @@ function pools(told) {
 
 function split(told) {
   const t = told.time, busy = t.busy_s;
-  if (!t.available_s) return $("split").replaceChildren(made("p", "muted", "Counted from the first label on."));
+  if (!t.available_s) return $("split").replaceChildren(made("p", "muted", told.campaign.kind === "labelling" && told.labels.done ? "Nothing was computed here: the labels were there." : "Counted from the first label on."));
   const parts = { label: busy.label || 0, explore: (busy.explore || 0) + (busy.score || 0), train: busy.train || 0, handover: busy.handover || 0, idle: t.idle_s };
   const whole = Object.values(parts).reduce((sum, s) => sum + s, 0), bar = made("div", "shares"), legend = made("div", "legend");
   for (const [kind, seconds] of Object.entries(parts)) {
@@ -265,7 +269,7 @@ function fill(told) {
     const buttons = links.map(([text, question]) => Object.assign(made("button", "", text), { type: "button", onclick: () => openDetails(question) }));
     $("d-more").replaceChildren(...(buttons.length ? [made("span", "", told.frames && told.frames.length ? "Its newest frames" : "Reached by")] : []), ...buttons);
   }
-  Viewer.show(told.structure || null);
+  viewer.show(told.structure || null);
 }
 
 const THEMES = { auto: "◐ auto", light: "☀ light", dark: "☾ dark" };
@@ -276,7 +280,7 @@ try { theme = localStorage.getItem("alflow-theme") || "auto"; } catch (error) { 
 function paint() {
   document.documentElement.dataset.theme = theme === "auto" ? (system.matches ? "dark" : "light") : theme;
   put($("theme"), THEMES[theme] || THEMES.auto);
-  if (!$("drawer").hidden) Viewer.draw();
+  if (!$("drawer").hidden) viewer.draw();
 }
 
 $("theme").onclick = () => {
@@ -285,10 +289,14 @@ $("theme").onclick = () => {
   paint();
 };
 system.onchange = paint;
+$("d-canvas").addEventListener("wheel", (event) => {
+  event.preventDefault();
+  viewer.magnify(Math.exp(-event.deltaY / 600));
+}, { passive: false });
 $("d-close").onclick = closeDetails;
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeDetails(); });
 $("campaigns").onchange = () => { campaign = $("campaigns").value; closeDetails(); };
-window.addEventListener("resize", () => { if (last && last.snapshot) show(Date.now() / 1000 + skew); if (!$("drawer").hidden) Viewer.draw(); });
+window.addEventListener("resize", () => { if (last && last.snapshot) show(Date.now() / 1000 + skew); if (!$("drawer").hidden) viewer.draw(); });
 if (LINKS.length) {
   $("links").hidden = false;
   $("links").append(...LINKS.map((name) => Object.assign(made("a", name === "alflow" ? "here" : "", name), { href: name })));
