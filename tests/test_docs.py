@@ -114,8 +114,8 @@ def options_of(group: Any, prefix: str = "") -> dict[str, set[str]]:
 
 
 OPTIONS: Final = options_of(typer.main.get_command(app))
-OF_OTHERS: Final = {"--lifetime", "--qos", "--gres", "--sql"}
-"""Options of Dask, of sbatch, and one that decision 0022 says there shall not be."""
+OF_OTHERS: Final = {"--lifetime", "--dashboard-address", "--qos", "--gres", "--quick", "--functionals", "--sql"}
+"""Options of Dask, of sbatch, of the benchmarks, and one that decision 0022 says there shall not be."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

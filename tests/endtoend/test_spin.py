@@ -33,6 +33,8 @@ def campaign(folder: Path, structures: list[ase.Atoms], reference: dict[str, Any
         "reference": {"engine": "pyscf", "functional": "pbe", "basis": "def2-svp"} | reference,
         "quiet_ps": 4,
         "audit_minimum": 4,
+        "model": {"components": 48, "hidden": [24]},  # it is the labels that are looked at
+        "training": {"epochs": 20, "min_steps": 300},
         "executor": "inline",
         "dashboard_address": "127.0.0.1:0",
     }
