@@ -96,8 +96,7 @@ def settle(mean_field: Any, unrestricted: Callable[[], Any], policy: str, cycles
     _, orbitals, _, stable = mean_field.stability(internal=False, external=True, return_status=True)
     external, broken = ("stable" if stable else "unstable"), False
     if not stable and policy == "broken_symmetry":
-        half = np.asarray(mean_field.mo_occ) / 2
-        free, found = _break_symmetry(unrestricted, orbitals, np.stack([half, half]), cycles, trace)
+        free, found = _break_symmetry(mean_field, unrestricted, orbitals, cycles, trace)
         gained = float(mean_field.e_tot) - float(free.e_tot)
         if gained > ZERO_MODE_HA:
             mean_field, internal, broken = free, found, True
@@ -108,21 +107,21 @@ def settle(mean_field: Any, unrestricted: Callable[[], Any], policy: str, cycles
 
 
 def _break_symmetry(
-    unrestricted: Callable[[], Any], orbitals: Any, occupations: Any, cycles: int, trace: Trace
+    restricted: Any, unrestricted: Callable[[], Any], orbitals: Any, cycles: int, trace: Trace
 ) -> tuple[Any, str]:
     """The lower of two unrestricted minima: the one below the unstable field, and one from atoms of opposite spin.
 
     The first is the one that a breaking bond leads to smoothly. Where several bonds break at once it may be an excited
     state of the fragments: of N₂ at 2.5 Å it lies 4 eV above the other (Hartree–Fock).
     """
-    first = unrestricted()
-    optimize(first, orbitals, occupations, cycles, trace, "broken-symmetry")
+    first, half = unrestricted(), np.asarray(restricted.mo_occ) / 2
+    optimize(first, orbitals, np.stack([half, half]), cycles, trace, "broken-symmetry")
     found = _descend(first, cycles, trace)
     second = unrestricted()
     second.init_guess_breaksym = OPPOSITE_SPINS
     approach(second, second.get_init_guess(), cycles, trace, "opposite-spins")
-    if abs(float(second.e_tot) - float(first.e_tot)) < ZERO_MODE_HA:
-        return first, found  # the same field
+    if min(abs(float(second.e_tot) - float(known.e_tot)) for known in (first, restricted)) < ZERO_MODE_HA:
+        return first, found  # the same field; or the restricted one, from which one comes to the same
     optimize(second, second.mo_coeff, second.mo_occ, cycles, trace, "newton")
     other = _descend(second, cycles, trace)
     return (second, other) if float(second.e_tot) < float(first.e_tot) - ZERO_MODE_HA else (first, found)
