@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,19 +58,13 @@ class Feeding:
         at_work = {key: address for address, keys in client.processing().items() for key in keys}
         address = next((address for key, address in at_work.items() if key.startswith(kind)), None)
         if address is not None and (kind == "train" or state.horizon >= 1000):
-            with suppress(OSError):  # it died of what it was told before
-                client.run(grow, workers=[address])
+            client.run(grow, workers=[address])
             self.again_at = time.monotonic() + 5.0
 
 
-def test_a_trainer_and_a_walker_killed_for_their_memory_cost_nothing_but_time(
-    tmp_path: Path, postgres_target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a server; other losses of workers are tried on SQLite, for the sake of time."""
-    monkeypatch.chdir(tmp_path)
+def test_a_trainer_and_a_walker_killed_for_their_memory_cost_nothing_but_time(tmp_path: Path) -> None:
     config = toy(
         tmp_path,
-        database=postgres_target,
         executor="dask",
         cores=2,
         pools={
