@@ -196,7 +196,10 @@ def _resolved(path: Path) -> Path:
 
 
 def _sqlite_engine(path: Path, read_only: bool) -> Engine:
+    watch = _Watch(path)
+
     def connect() -> sqlite3.Connection:
+        watch.look()
         uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rw'}"
         if read_only and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
             uri += "&immutable=1"  # an archive on a read-only disk: SQLite cannot make its index file, nor needs it
@@ -219,31 +222,41 @@ def _sqlite_engine(path: Path, read_only: bool) -> Engine:
         immediate = connection.get_execution_options().get(_WRITE, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
-    _watch(engine, path)
+    @event.listens_for(engine, "checkout")
+    def checkout(connection: Any, record: Any, proxy: Any) -> None:
+        watch.look()
+
     return engine
 
 
-def _watch(engine: Engine, path: Path) -> None:
-    """Refuse every use of a file that was removed or replaced after it was opened.
+class _Watch:
+    """Refuses every use of a file that was removed or replaced after it was opened.
 
     The system would let a process go on with it, and all that is written would be gone with the process.
     """
-    opened: list[tuple[int, int]] = []
 
-    @event.listens_for(engine, "checkout")
-    def checkout(connection: Any, record: Any, proxy: Any) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def look(self) -> None:
+        """See whether the file is still the one that was there at the first look.
+
+        Raises:
+            StoreError: It is not.
+        """
         try:
-            found = os.stat(path)
+            found = os.stat(self._path)
         except OSError:
             found = None
-        if found is not None and not opened:
-            opened.append((found.st_dev, found.st_ino))
-        if found is None or (found.st_dev, found.st_ino) != opened[0]:
-            what = "was removed or moved away" if found is None else "was replaced by another file"
-            raise StoreError(
-                f"{path} {what} while it was open; nothing of this transaction was stored. Put the file back, with the "
-                "-wal file beside it if there is one, then start again."
-            )
+        if found is not None and self._opened in (None, (found.st_dev, found.st_ino)):
+            self._opened = found.st_dev, found.st_ino
+            return
+        what = "was removed or moved away" if found is None else "was replaced by another file"
+        raise StoreError(
+            f"{self._path} {what} while it was open; nothing of this transaction was stored. Put the file back, with "
+            "the -wal file beside it if there is one, then start again."
+        )
 
 
 def _postgres_engine(address: Address, read_only: bool) -> Engine:
