@@ -183,7 +183,8 @@ def _drive(
         raise ConfigError(
             f"Campaign '{record.name}' was begun with labels at another level of theory "
             f"({str(record.config.get('level_id'))[:12]}…) than this reference makes ({reference.level.engine}, "
-            f"{reference.level.id[:12]}…); pass the reference it was begun with, or begin another campaign."
+            f"{reference.level.id[:12]}…); pass the reference it was begun with, or begin another campaign. "
+            "One that an older alflow began may have to be ended with that version: see the changelog."
         )
     folder = folder_of(record, config.database)
     site = Site(record.id, config, structures, reference, folder)

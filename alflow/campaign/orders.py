@@ -135,8 +135,8 @@ class Orders:
             done = self._store.jobs(self._site.campaign_id, state="done", after=self._learnt_to)
             labels = self._store.labels_by_id([(job.structure_id, job.level_id) for job in done])
             splits = [split_of(job.structure_id, job.purpose) for job in done]
-            self._learnt.extend(zip(splits, labels, strict=True))
-            self._learnt_to = done[-1].event_seq
+            self._learnt += list(zip(splits, labels, strict=True))
+            self._learnt_to = max((job.event_seq for job in done), default=self._learnt_to)
         parts: Parts = {"train": [], "validation": [], "audit": []}
         for split, label in self._learnt[:n_labels]:
             parts[split].append(label)

@@ -322,7 +322,7 @@ class Runner:
 
     def _order_training(self, command: StartTraining) -> None:
         """Thousands of labels take a while to read: labels and walkers must not wait for that."""
-        if self._executor.slots == 1:
+        if self._executor.slots == 1 and not self._written:  # two must not read labels at once
             self._submit(self._orders.train(command))
             return
         self._written.append(self._clerk.submit(self._orders.train, command))

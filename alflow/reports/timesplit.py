@@ -114,12 +114,12 @@ class TimeLedger:
         assert row.ended_at is not None
         whole = (row.ended_at - row.started_at).total_seconds()
         inside = self._since_first_label(row.started_at, row.ended_at)
+        threads, worker = row.threads or 1, TAKEN_BY[row.kind]
+        self._threads[worker] = max(self._threads.get(worker, 1), threads)
         if inside <= 0:
             return
         # What a worker has measured is work; the rest of the time the slot was taken by getting there and back.
         worked = inside if row.wall_s is None else min(1.0, row.wall_s / max(whole, 1e-9)) * inside
-        threads, worker = row.threads or 1, TAKEN_BY[row.kind]
-        self._threads[worker] = max(self._threads.get(worker, 1), threads)
         self._busy[row.kind] = self._busy.get(row.kind, 0.0) + worked * threads
         self._busy["handover"] = self._busy.get("handover", 0.0) + (inside - worked) * threads
         self._taken[TAKEN_BY[row.kind]] = self._taken.get(TAKEN_BY[row.kind], 0.0) + inside

@@ -247,8 +247,10 @@ class _Watch:
         """
         try:
             found = os.stat(self._path)
-        except OSError:
+        except FileNotFoundError:
             found = None
+        except OSError:
+            return  # it cannot be looked at now; the database will say what is wrong
         if found is not None and self._opened in (None, (found.st_dev, found.st_ino)):
             self._opened = found.st_dev, found.st_ino
             return

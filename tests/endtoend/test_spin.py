@@ -65,8 +65,8 @@ def test_a_campaign_on_the_methyl_radical(tmp_path: Path) -> None:
         {},
         multiplicity=2,
         temperature_k=800,
-        label_budget=16,
-        initial_labels=8,
+        label_budget=10,
+        initial_labels=6,
         target_force_error_ev_ang=0.03,
     )
     assert len(labels) >= 8
