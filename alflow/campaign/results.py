@@ -148,7 +148,12 @@ class Results:
     def found(self, task: str, frame_id: str, label: Label, execution: str | None = None) -> Interpretation:
         """A label that exists, just made or made before: to be learnt from, if its energy and its grid allow it."""
         frame = self._open.frame(frame_id)
-        wrong = self._learn(frame, label) or grid_doubt(label.evaluation.diagnostics)
+        surprise = self._learn(frame, label)
+        if frame.decision == "audit":
+            surprise = (
+                None  # where the committee errs most an audit is worth most: left out, the estimate would be too low
+            )
+        wrong = surprise or grid_doubt(label.evaluation.diagnostics)
         if wrong is None:
             return _done(task, frame, label, execution)
         message = f"The label is stored and not learnt from: {wrong}."

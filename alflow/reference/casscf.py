@@ -149,9 +149,8 @@ def _compute(reference: CasscfReference, structure: Structure) -> Outcome:
     if isinstance(field, Failure):
         return field
     told = {"scf_rungs": field.trace.rungs}
-    orbitals = _active_orbitals(reference, field.mean_field)
     try:
-        choice = _settle(reference, field.mean_field, orbitals)
+        choice = _settle(reference, field.mean_field, _active_orbitals(reference, field.mean_field))
         if isinstance(choice, Failure):
             return replace(choice, diagnostics={**told, **choice.diagnostics})
         return _finish(reference, structure, field, choice, rotation)

@@ -49,6 +49,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+RESTLESS_GRID_LEVEL: Final = 3
+"""Coarsest integration grid of functionals that notice it much more than others; below, nothing was measured."""
+
 _GRID_LEVEL: Final = {"fast": 2, "standard": 3, "tight": 5}
 """Size of the integration grid of each preset; a meta-GGA needs the next one."""
 
@@ -104,9 +107,14 @@ class PyscfConfig(OrbitalConfig):
 
     @model_validator(mode="after")
     def _method_makes_sense(self) -> PyscfConfig:
-        find_functional(self.functional, self.dispersion)
+        method = find_functional(self.functional, self.dispersion)
         if self.auxiliary_basis is not None and not self.density_fitting:
             raise ValueError("auxiliary_basis needs density_fitting: true")
+        if method.restless and self.grid_level is not None and self.grid_level < RESTLESS_GRID_LEVEL:
+            raise ValueError(
+                f"functional {self.functional} needs grid_level {RESTLESS_GRID_LEVEL} at least, because it notices the"
+                f" grid much more than others; found {self.grid_level}"
+            )
         if self.smearing_ha is not None and "iao" in self.properties:
             raise ValueError("with smearing_ha there are no occupied orbitals that iao could divide; leave one out")
         if self.smearing_ha is not None and self.spin_policy != "flag":

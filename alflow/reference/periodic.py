@@ -48,7 +48,8 @@ def find_periodic_functional(name: str, dispersion: str | None) -> Functional:
         dispersion: ``"d3bj"`` or None.
 
     Raises:
-        ValueError: A hybrid, a meta-GGA, Hartree–Fock or a functional without pseudopotentials of its own.
+        ValueError: A hybrid, a meta-GGA, Hartree–Fock, a functional without pseudopotentials of its own, or another
+            dispersion.
 
     Examples:
         >>> find_periodic_functional("pbe0", None)
@@ -56,6 +57,8 @@ def find_periodic_functional(name: str, dispersion: str | None) -> Functional:
         ValueError: functional 'pbe0' has no forces and stress in cells here; expected one of svwn, pbe, ...
     """
     found = find_functional(name, dispersion)
+    if dispersion not in (None, "d3bj"):
+        raise ValueError(f"cells have dispersion d3bj or none; found {dispersion}")
     if name.lower() not in PSEUDOPOTENTIALS:
         raise ValueError(
             f"functional {name!r} has no forces and stress in cells here; expected one of {', '.join(PSEUDOPOTENTIALS)}"

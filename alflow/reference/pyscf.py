@@ -20,11 +20,8 @@ from alflow.reference.functionals import Functional, find_functional
 
 __all__ = ["PROCEDURE", "Property", "PyscfReference", "SpinPolicy"]
 
-PROCEDURE: Final = 2
+PROCEDURE: Final = 4
 """Version of how a label is computed; part of the level, raised whenever a change alters the numbers."""
-
-BROKEN_SYMMETRY_PROCEDURE: Final = 3
-"""The same for levels that follow unstable singlets into unrestricted fields."""
 
 FINEST_GRID: Final = 9
 
@@ -136,7 +133,7 @@ class PyscfReference:
         """Every setting that changes the energy or the forces."""
         method = self.method
         settings: dict[str, Any] = {
-            "procedure": BROKEN_SYMMETRY_PROCEDURE if self.spin_policy == "broken_symmetry" else PROCEDURE,
+            "procedure": PROCEDURE,
             "functional": method.xc,
             "basis": self.basis,
             "element_basis": dict(self.element_basis),
@@ -160,8 +157,9 @@ class PyscfReference:
                 "grid_pruning": "nwchem",
                 "grid_response": True,
                 "nonlocal_correlation": "of-functional" if method.vv10 else "off",
-                "nonlocal_grid_level": self.nonlocal_grid_level,
             }
+        if method.vv10:
+            settings["nonlocal_grid_level"] = self.nonlocal_grid_level
         return Level("pyscf", settings)
 
     @property

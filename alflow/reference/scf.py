@@ -89,11 +89,11 @@ def compute_twice(compute: Callable[[R, Structure], Outcome], structure: Structu
     try:
         check_molecule(structure)
         found = compute(first, structure)
+        if not (isinstance(found, Evaluation) and found.diagnostics["defects"]):
+            return found
+        again = compute(second, structure)
     except InputError as error:
         return Failure(FailureKind.REJECTED, str(error))
-    if not (isinstance(found, Evaluation) and found.diagnostics["defects"]):
-        return found
-    again = compute(second, structure)
     reasons = "; ".join(found.diagnostics["defects"])
     told = {**again.diagnostics, "computed_twice": reasons}
     if isinstance(again, Failure):
@@ -218,8 +218,8 @@ def _settled(reference: PyscfReference, mean_field: Any, trace: Trace) -> tuple[
     doubtful = len(trace.rungs) > 1 or not reference.is_dft or gap < gap_gate_ev(exchange)
     if not doubtful:
         return mean_field, Verdict()
-    free = partial(_mean_field, reference, mean_field.mol, unrestricted=True)
-    return settle(mean_field, free, reference.spin_policy, reference.max_cycles, trace)
+    anew = partial(_mean_field, reference, mean_field.mol)
+    return settle(mean_field, anew, reference.spin_policy, reference.max_cycles, trace)
 
 
 def _molecule(reference: PyscfReference, structure: Structure) -> Any:
@@ -273,9 +273,7 @@ def _mean_field(reference: PyscfReference, molecule: Any, unrestricted: bool = F
 def _finish(reference: PyscfReference, structure: Structure, field: Field) -> Outcome:
     mean_field = field.mean_field
     forces = -differentiate(reference, mean_field) * EV_ANG_PER_HARTREE_BOHR
-    # With fractional occupations the forces are the derivative of the free energy, not of the energy.
-    hartree = mean_field.e_tot if reference.smearing_ha is None else mean_field.e_free
-    energy = float(hartree) * EV_PER_HARTREE
+    energy = _energy_ha(reference, mean_field) * EV_PER_HARTREE
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         return Failure(
             FailureKind.NON_FINITE, f"Energy {energy} eV or a force is not finite.", {"cycles": field.trace.cycles}
@@ -290,6 +288,14 @@ def _finish(reference: PyscfReference, structure: Structure, field: Field) -> Ou
     if not found["defects"]:
         found |= observe(reference, mean_field, on_grid)
     return Evaluation(energy, forces, None, found)
+
+
+def _energy_ha(reference: PyscfReference, mean_field: Any) -> float:
+    """What the forces are the derivative of: with fractional occupations the free energy, not the energy."""
+    if reference.smearing_ha is None:
+        return float(mean_field.e_tot)
+    # PySCF 2.14 leaves dispersion out of the energies of a smeared field, and not out of its gradient.
+    return float(mean_field.e_free) + (float(mean_field.get_dispersion()) if mean_field.do_disp() else 0.0)
 
 
 def describe_field(

@@ -4,17 +4,21 @@ A converged field may be a saddle point. Where that is likely — after a rescue
 empty orbitals — the eigenvalues of the orbital Hessian are looked at, and a descending direction is followed down
 (Seeger and Pople, J. Chem. Phys. 66, 3045 (1977)). For singlets the directions that leave the restricted form are
 looked at too; what an unstable one means for the label is the campaign's spin policy.
+
+A minimum may still be that of other orbitals than the ground state's, which no eigenvalue tells. So where the first
+guess has led astray once, to a rescue or to a saddle point, the way is gone again from another, and the lower counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from alflow.reference.ladder import ACCEPTED_GRADIENT, ORBITALS, Trace, approach, optimize
+from alflow.reference.ladder import ACCEPTED_GRADIENT, ORBITALS, Trace, approach, gradient_norm, optimize
 from alflow.units import EV_PER_HARTREE
 
 __all__ = ["Verdict", "gap_gate_ev", "settle", "smallest_gap_ev"]
@@ -28,6 +32,9 @@ ZERO_MODE_HA: Final = 1e-5
 
 OPPOSITE_SPINS: Final = 2
 """PySCF's name for a first guess in which the atoms' spins alternate."""
+
+OTHER_GUESS: Final = "atom"
+"""PySCF's name for the densities of free atoms, computed in the molecule's own basis."""
 
 
 @dataclass(frozen=True)
@@ -74,29 +81,32 @@ def smallest_gap_ev(mean_field: Any) -> float | None:
     return min(gaps) * EV_PER_HARTREE if gaps else None
 
 
-def settle(mean_field: Any, unrestricted: Callable[[], Any], policy: str, cycles: int, trace: Trace) -> tuple[Any, Any]:
+def settle(mean_field: Any, anew: Callable[..., Any], policy: str, cycles: int, trace: Trace) -> tuple[Any, Verdict]:
     """Test a converged field, and follow it down where it is unstable.
 
     Args:
         mean_field: The field, converged.
-        unrestricted: Makes an unrestricted field of the same molecule and method.
+        anew: Makes a field of the same molecule and method that has computed nothing yet; with ``unrestricted=True``,
+            one without the form of a singlet.
         policy: ``broken_symmetry`` follows an unstable singlet into unrestricted fields; any other leaves it.
         cycles: Most cycles of each descent.
-        trace: Receives a rung for each descent.
+        trace: The way so far; receives a rung for each descent.
 
     Returns:
         The field to go on with, and the verdict; internal is ``unstable`` if no minimum was reached, or if a singlet
         that is to break its symmetry has not found the lower energy which its instability promises.
     """
-    before = float(mean_field.e_tot)
+    before, rescued = float(mean_field.e_tot), len(trace.rungs) > 1
     internal = _descend(mean_field, cycles, trace)
+    if rescued or before - float(mean_field.e_tot) > ZERO_MODE_HA:
+        mean_field, internal = _begin_again(mean_field, internal, anew(), cycles, trace)
     restricted = np.asarray(mean_field.mo_occ).ndim == 1
     if not restricted or internal == "unstable":
         return mean_field, Verdict(internal, lowered_ev=(before - float(mean_field.e_tot)) * EV_PER_HARTREE)
     _, orbitals, _, stable = mean_field.stability(internal=False, external=True, return_status=True)
     external, broken = ("stable" if stable else "unstable"), False
     if not stable and policy == "broken_symmetry":
-        free, found = _break_symmetry(mean_field, unrestricted, orbitals, cycles, trace)
+        free, found = _break_symmetry(mean_field, partial(anew, unrestricted=True), orbitals, cycles, trace)
         gained = float(mean_field.e_tot) - float(free.e_tot)
         if gained > ZERO_MODE_HA:
             mean_field, internal, broken = free, found, True
@@ -104,6 +114,20 @@ def settle(mean_field: Any, unrestricted: Callable[[], Any], policy: str, cycles
             internal = "unstable"  # there is a way down, and it was not found
     lowered = (before - float(mean_field.e_tot)) * EV_PER_HARTREE
     return mean_field, Verdict(internal, external, lowered, broken)
+
+
+def _begin_again(known: Any, verdict: str, other: Any, cycles: int, trace: Trace) -> tuple[Any, str]:
+    """The lower of a field and of what another first guess leads to, with its verdict."""
+    other.init_guess = OTHER_GUESS
+    try:
+        approach(other, other.get_init_guess(), cycles, trace, "other-guess")
+        if abs(float(other.e_tot) - float(known.e_tot)) < ZERO_MODE_HA:
+            return known, verdict
+        optimize(other, other.mo_coeff, other.mo_occ, cycles, trace, "newton")
+        found = _descend(other, cycles, trace)
+    except (ArithmeticError, RuntimeError, ValueError):  # as in converge(): what PySCF raises where it cannot go on
+        return known, verdict
+    return _lower(known, verdict, other, found)
 
 
 def _break_symmetry(
@@ -123,8 +147,15 @@ def _break_symmetry(
     if min(abs(float(second.e_tot) - float(known.e_tot)) for known in (first, restricted)) < ZERO_MODE_HA:
         return first, found  # the same field; or the restricted one, from which one comes to the same
     optimize(second, second.mo_coeff, second.mo_occ, cycles, trace, "newton")
-    other = _descend(second, cycles, trace)
-    return (second, other) if float(second.e_tot) < float(first.e_tot) - ZERO_MODE_HA else (first, found)
+    return _lower(first, found, second, _descend(second, cycles, trace))
+
+
+def _lower(known: Any, verdict: str, other: Any, found: str) -> tuple[Any, str]:
+    """The lower of two fields with its verdict; one that is no converged minimum counts only if neither is."""
+    if found == "unstable" != verdict or gradient_norm(other) > ACCEPTED_GRADIENT * other.conv_tol_grad:
+        return known, verdict
+    lower = float(other.e_tot) < float(known.e_tot) - ZERO_MODE_HA
+    return (other, found) if lower else (known, verdict)
 
 
 def _descend(mean_field: Any, cycles: int, trace: Trace) -> str:

@@ -43,3 +43,16 @@ def test_labels_on_another_state_are_stored_and_not_learnt_from(
     assert rows(again.database, executed)[0][0] > 0, "which are found, not computed again"
     learnt = {identity for (identity,) in rows(again.database, "SELECT structure_id FROM dataset_members")}
     assert not learnt & met
+
+
+def test_an_audit_counts_however_far_the_committee_was_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out where it is worst, the error would be estimated too low, and the campaign would end too soon."""
+    monkeypatch.setattr("alflow.selection.energy_band.FEWEST", 3)
+    config = toy(tmp_path, label_budget=60, audit_minimum=6)
+    with pytest.raises(Enough):
+        run_campaign(config, Jumping(), [UntilLearntAfter(4)])
+    audits = rows(config.database, "SELECT structure_id, state FROM label_jobs WHERE purpose = 'audit'")
+    with Store.open(config.database, read_only=True) as store:
+        states = [state for identity, state in audits if is_long(store.structure(identity))]
+    assert states, "no audit fell on the higher state"
+    assert set(states) == {"done"}

@@ -46,6 +46,7 @@ def test_the_reference_of_the_default_configuration_is_the_default_reference() -
     ("settings", "sentence"),
     [
         ({"grid_level": 0}, "greater than or equal to 1"),
+        ({"functional": "scan", "grid_level": 2}, "functional scan needs grid_level 3 at least.*; found 2"),
         ({"funtional": "pbe"}, "Did you mean 'functional'"),
         ({"functional": "b3lyp-d3bj"}, "functional: b3lyp and dispersion: d3bj"),
         ({"functional": "wb97x-d3bj", "dispersion": "d3bj"}, "leave dispersion out"),
@@ -146,6 +147,7 @@ def test_a_real_molecule_passes_the_check() -> None:
         ({"preset": "fast"}, 2, 2e-5),
         ({"preset": "tight"}, 5, 2e-7),
         ({"preset": "fast", "functional": "r2scan"}, 3, 2e-5),
+        ({"preset": "fast", "functional": "m06-2x"}, 3, 2e-5),
         ({"preset": "tight", "grid_level": 4, "gradient_tolerance_ha": 1e-6}, 4, 1e-6),
     ],
 )

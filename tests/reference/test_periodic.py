@@ -104,6 +104,11 @@ def along(reference: PyscfPeriodicReference, structure: Structure, found: Evalua
     return np.asarray(np.abs(errors), dtype=np.float64)
 
 
+def test_a_cell_has_dispersion_d3bj_or_none() -> None:
+    with pytest.raises(ValueError, match="cells have dispersion d3bj or none; found d4"):
+        PyscfPeriodicReference(dispersion="d4")
+
+
 @pytest.mark.parametrize(
     ("reference", "structure"),
     [

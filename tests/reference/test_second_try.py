@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alflow.domain import Failure, FailureKind, Structure
+from alflow.domain import Evaluation, Failure, FailureKind, Structure
+from alflow.errors import StructureError
 from alflow.reference import PyscfReference
-from alflow.reference.scf import tighter
+from alflow.reference.scf import compute_twice, tighter
 
 from .differences import evaluation
 
@@ -66,3 +67,14 @@ def test_tolerances_fall_a_hundredfold_as_far_as_double_precision_goes() -> None
     assert (finest.gradient_tolerance_ha, finest.energy_tolerance_ha) == (1e-8, 1e-12)
     beyond = replace(finest, gradient_tolerance_ha=1e-10, energy_tolerance_ha=1e-14)
     assert tighter(beyond) == beyond
+
+
+def test_a_second_try_that_cannot_be_made_is_a_failure_as_a_first_one_is() -> None:
+    def compute(number: int, structure: Structure) -> Evaluation:
+        if number == 2:
+            raise StructureError("There is no second active space.")
+        return Evaluation(0.0, np.zeros((3, 3)), None, {"defects": ["it was not pretty"]})
+
+    outcome = compute_twice(compute, WATER, 1, 2)
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.message) == (FailureKind.REJECTED, "There is no second active space.")
