@@ -18,7 +18,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ import numpy as np
 from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.reference.spool import write_durably
 
-__all__ = ["Checkpoint", "Course", "Interrupted", "checkpoint_path", "forget_checkpoint"]
+__all__ = ["STEPS_MADE", "Checkpoint", "Course", "Interrupted", "checkpoint_path", "forget_checkpoint"]
 
 WRITING_S: Final = 5.0
 """Time before the end of a worker by which a label must have written its checkpoint and given its answer, s."""
@@ -35,11 +35,22 @@ WRITING_S: Final = 5.0
 STEPS_AHEAD: Final = 1.5
 """A step is begun if there is time for this many of the longest so far."""
 
+STEPS_MADE: Final = "steps_made"
+"""In the diagnostics of a label that was interrupted, and in a checkpoint: steps made so far, by all attempts."""
+
 _FORMAT: Final = "alflow-checkpoint-1"
 
 
 class Interrupted(Exception):
-    """The time of the worker is nearly up: not a failure, and no :exc:`RuntimeError`, which references may catch."""
+    """The time of the worker is nearly up: not a failure, and no :exc:`RuntimeError`, which references may catch.
+
+    Args:
+        steps_made: Steps that need not be made again: those in the checkpoint.
+    """
+
+    def __init__(self, steps_made: int = 0) -> None:
+        super().__init__()
+        self.steps_made = steps_made
 
 
 def checkpoint_path(directory: Path, structure_id: str, level_id: str) -> Path:
@@ -121,6 +132,7 @@ class Course:
         self._asked = False
         self.restarted = False
         self.note: str | None = None
+        self._n_steps = self._n_kept = 0
 
     def take(self) -> Checkpoint | None:
         """The checkpoint an earlier process has left, if there is one that is whole and of this calculation.
@@ -128,7 +140,9 @@ class Course:
         Whoever goes on from it says so with ``restarted``; whoever cannot, with :meth:`ignore`.
         """
         try:
-            return Checkpoint.from_bytes(self._path.read_bytes(), *self._ids)
+            found = Checkpoint.from_bytes(self._path.read_bytes(), *self._ids)
+            self._n_steps = self._n_kept = int(found.told.get(STEPS_MADE, 0))
+            return found
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -138,11 +152,13 @@ class Course:
     def ignore(self, why: str) -> None:
         """Begin anew in spite of a checkpoint."""
         self.note = why
+        self._n_steps = self._n_kept = 0
 
     def forget(self) -> None:
         """Remove the checkpoint: its calculation has ended, or what follows from it is not believed."""
         self._path.unlink(missing_ok=True)
         self.restarted = False
+        self._n_steps = self._n_kept = 0
 
     def stop(self) -> None:
         """Ask for an interruption after the step that is being made; may be called from a signal handler."""
@@ -159,13 +175,14 @@ class Course:
             Interrupted: There is no time for another step.
         """
         now = time.monotonic()
+        self._n_steps += 1
         self._longest_s = max(self._longest_s, now - self._stepped)
         over = self._is_over(now)
         if over or now - self._saved >= (0.5 if last else 1.0) * self._every_s:
             self._save(state())
         self._stepped = time.monotonic()
         if over:
-            raise Interrupted
+            raise Interrupted(self._n_kept)
 
     def look(self) -> None:
         """Between two things that leave no checkpoint.
@@ -174,11 +191,13 @@ class Course:
             Interrupted: There is no time for another step.
         """
         if self._is_over(time.monotonic()):
-            raise Interrupted
+            raise Interrupted(self._n_kept)
 
     def _save(self, checkpoint: Checkpoint) -> None:
         try:
-            write_durably(self._path, checkpoint.to_bytes(*self._ids))
+            made = replace(checkpoint, told={**checkpoint.told, STEPS_MADE: self._n_steps})
+            write_durably(self._path, made.to_bytes(*self._ids))
+            self._n_kept = self._n_steps
         except OSError as error:  # work may be lost, the label must not be
             self.note = f"no checkpoint could be written: {error.strerror}"
         self._saved = time.monotonic()

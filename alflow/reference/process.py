@@ -233,7 +233,7 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         failure = Failure(FailureKind(record["kind"]), record["message"], record["diagnostics"])
         if failure.kind is FailureKind.WALLTIME:
             _WORKER.interrupted = _WORKER.ends_at is not None
-            failure = replace(failure, diagnostics={WORKER_ENDS: _WORKER.interrupted})
+            failure = replace(failure, diagnostics={**failure.diagnostics, WORKER_ENDS: _WORKER.interrupted})
         else:  # the calculation has come to its end, though not to a label
             _forget_checkpoint(request)
         return LabelResult(failure, _with_peak(record["provenance"], usage))

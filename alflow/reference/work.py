@@ -18,7 +18,7 @@ from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.domain.identity import canonical_json
 from alflow.domain.label import NonFiniteError, check_forces
 from alflow.reference.cost import size_of
-from alflow.reference.course import Course, Interrupted, checkpoint_path
+from alflow.reference.course import STEPS_MADE, Course, Interrupted, checkpoint_path
 from alflow.reference.request import LabelRequest
 from alflow.reference.spool import spool_path, write_spooled
 from alflow.reference.spotcheck import spot_check
@@ -80,9 +80,9 @@ class Work:
         outcome: Outcome
         try:
             outcome = self._evaluated()
-        except Interrupted:
+        except Interrupted as end:
             message = "The time of its worker was up; it goes on from its checkpoint."
-            outcome = Failure(FailureKind.WALLTIME, message)
+            outcome = Failure(FailureKind.WALLTIME, message, {STEPS_MADE: end.steps_made})
         except MemoryError as error:
             outcome = Failure(FailureKind.OOM, f"Memory could not be allocated: {error}.")
         except NonFiniteError as error:
