@@ -73,6 +73,7 @@ class LabellingRun:
         self._model = CostModel.of(self._costs)
         self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
         self._stopping, self._failures, self._losses = False, 0, 0
+        self._beside: frozenset[str] = frozenset()  # what ran when workers were lost the last time that counted
         self._innocent: Counter[str] = Counter()
         self._smallest_failed, self._expected = math.inf, -math.inf
         self._largest_done: float | None = None
@@ -213,6 +214,8 @@ class LabellingRun:
         workers.submit(task)
 
     def _finish(self, completion: Completion) -> None:
+        if completion.cause is FailureKind.WORKER_LOST and completion.lost is not None:
+            self._count_loss(completion.task)
         job, task = self._running.pop(completion.task)
         key, answer = self._key(task.name), completion.answer
         if completion.lost is not None:
@@ -231,6 +234,12 @@ class LabellingRun:
         else:
             self._commit(job, key, answer.value, cost_of(answer))
 
+    def _count_loss(self, task: str) -> None:
+        """A machine takes all along that runs there, and that is one loss."""
+        if task not in self._beside:
+            self._losses += 1
+            self._beside = frozenset(self._running)
+
     def _lose(
         self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind, cost: Cost | None = None
     ) -> None:
@@ -242,7 +251,6 @@ class LabellingRun:
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
         self._innocent[job.id] += cause is FailureKind.SCHEDULER_LOST
         given_up = again.n_lost - self._innocent[job.id] >= LOSS_LIMIT
-        self._losses += cause is FailureKind.WORKER_LOST
         spent = vars(cost) if cost is not None else {}
 
         def write(tx: Transaction) -> None:

@@ -96,7 +96,7 @@ class Results:
     def interpret(self, task: Task, completion: Completion, state: State) -> Interpretation:
         """Say what a completion means."""
         if completion.lost is not None:
-            return Interpretation(TaskLost(task.name, completion.lost, completion.cause.value))
+            return Interpretation(TaskLost(task.name, completion.lost, completion.cause.value, completion.worker))
         if completion.answer is None:
             return Interpretation(TaskBroken(task.name, completion.broken or "it raised without a word"))
         value = completion.answer.value
