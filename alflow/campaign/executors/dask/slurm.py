@@ -46,7 +46,7 @@ class SlurmWorkers(ClusterWorkers):
         assert isinstance(config.cluster, SlurmCluster)
         slurm, place = config.cluster.slurm, (folder / "cluster").absolute()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._jobs = SlurmJobs(slurm, place)
+        self._jobs = SlurmJobs(slurm, place, config.name)
         self._jobs.cancel_left_behind()
         security = _fresh_certificates(place)
         self._own_settings = dask.config.set(SETTINGS)
