@@ -164,7 +164,7 @@ class SlurmJobs:
         return Counter(self._class_of[number] for number, _ in queue if number in self._class_of)
 
     def _queue(self) -> list[tuple[str, str]] | None:
-        """Number and name of each of the user's jobs, as often as its array has elements; None if SLURM does not say."""
+        """Number and name of each of the user's jobs, once for each element of its array; None if it does not say."""
         done = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%F %j"])
         if done.returncode:
             if not self._told:
@@ -248,7 +248,7 @@ def ask_slurm(command: Sequence[str], within_s: float = 120.0) -> subprocess.Com
 
     Args:
         command: The program and its arguments.
-        within_s: Time it has to answer, s; then its return code is :data:`TIMED_OUT`, and what it was to do may be done.
+        within_s: Time it has to answer, s; then it has ended with :data:`TIMED_OUT`, and may have done its work.
 
     Raises:
         ConfigError: It is not installed here.
