@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -90,10 +91,10 @@ class SlurmWorkers(ClusterWorkers):
         """Submit the jobs; nobody waits for them here."""
         self.tend()
 
-    def _miss_workers(self) -> None:
+    def miss(self, lacking: Sequence[str], idle: bool) -> None:
         """Be patient: jobs that follow others may wait in the queue for hours, and those that fail are counted."""
-        if not self._live:
-            self._tell("Waiting for workers: SLURM has started no job whose worker has joined")
+        if lacking and idle:
+            self._tell(f"Waiting for workers: SLURM has started no job whose worker takes {', '.join(lacking)} now")
 
     def _end(self) -> None:
         self._jobs.cancel()
