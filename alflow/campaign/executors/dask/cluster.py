@@ -189,8 +189,8 @@ class ClusterWorkers:
         self._lacking_since = now if not idle or self._lacking_since is None else self._lacking_since
         if now - self._lacking_since > self._config.wait_s:
             raise CampaignError(
-                f"No worker at {self._at} has taken {', '.join(lacking)} for {self._config.wait_s:g} s, and nothing else "
-                "is left to do. All that was committed is kept; start some workers, and resume the campaign."
+                f"No worker at {self._at} has taken {', '.join(lacking)} for {self._config.wait_s:g} s, and nothing "
+                "else is left to do. All that was committed is kept; start some workers, and resume the campaign."
             )
 
     def close(self) -> None:
