@@ -23,6 +23,7 @@ import yaml
 
 from alflow import CampaignConfig
 from alflow.campaign.certificates import make_certificates
+from alflow.campaign.executors.dask import drain
 from alflow.errors import ConfigError
 
 from .campaign.toys import check_promises, rows, settings
@@ -50,6 +51,16 @@ def test_compose_has_a_service_for_every_pool_and_none_runs_as_root_or_unwatched
     assert taken == [f"--resources={kind}=1" for kind in ("label", "explore", "train")]
     volumes = [v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", ())]
     assert {v for v in volumes if not v.startswith(".")} == set(COMPOSE["volumes"])
+
+
+def test_a_worker_that_is_told_to_end_has_time_to_leave_checkpoints_of_its_labels() -> None:
+    """Dask alone would end them at once; and an engine kills after ten seconds, unless it is told otherwise."""
+    for kind in ("label", "explore", "train"):
+        service = SERVICES[kind]
+        assert "--preload=alflow.campaign.executors.dask.drain" in service["command"]
+        assert {drain.DRAIN_FILE, drain.DRAIN_AT} & set(service["environment"]), "without orders it does not start"
+        assert service["init"], "the signal must reach the worker"
+        assert float(service["stop_grace_period"].removesuffix("s")) >= 2 * (drain.LAST_CYCLE_S + 8)
 
 
 def test_no_password_is_in_the_environment_and_nothing_is_published_beyond_loopback() -> None:
@@ -123,6 +134,7 @@ class OnLoopback:
             "--port=8786": f"--port={scheduler}",
             "0.0.0.0": "127.0.0.1",
             "/run/secrets": str(secrets),
+            "/tmp/drain": str(folder / "drain"),
             "8787": str(dashboard),
         }
         self._health = {name: str(free_port()) for name in OURS}

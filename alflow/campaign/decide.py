@@ -37,6 +37,7 @@ from alflow.campaign.waiting import drop, enqueue, settle_walker
 from alflow.campaign.walking import checkpoints_lost, release, reported
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
+from alflow.reference.course import has_advanced
 from alflow.selection import Request, rescore, stop_reached
 
 __all__ = ["FIRST_HORIZON", "decide", "replay"]
@@ -48,7 +49,8 @@ FAILURE_LIMIT = 20
 """Failed attempts at labels in a row after which the fault is not the structures'; nothing more is paid for."""
 
 LOSS_LIMIT = 10
-"""Times one task may be lost in a way that it can have brought about before it is taken for the cause."""
+"""Times one task may be lost in a way that it can have brought about before it is taken for the cause; and times in a
+row that workers may be lost before something is wrong with all of them."""
 
 WORTH_REPEATING = (FailureKind.TIMEOUT, FailureKind.OOM, FailureKind.CRASH)
 """Failures that may be the machine's; the others would come back exactly the same."""
@@ -302,11 +304,19 @@ def _rescored(state: State, event: QueueRescored) -> Change:
 
 def _lost(state: State, event: TaskLost) -> Change:
     innocent = event.cause == FailureKind.SCHEDULER_LOST
+    lost = state.running[event.task]
+    if lost.request is not None and event.steps_made > lost.request.steps_made:
+        # A long label needs several workers, one after the other, and comes to its end.
+        innocent = innocent or has_advanced(lost.request.steps_made, event.steps_made)
+        further = replace(lost, request=replace(lost.request, steps_made=event.steps_made))
+        state = replace(state, running={**state.running, event.task: further})
     state, commands = _put_back(state, event.task, innocent, event.cause)
+    # A machine takes all along that runs there: what was in flight at the last loss that counted may belong to it.
     # Time that is up says nothing about the machines; but what never ends in time is not tried for ever.
-    state = replace(state, losses=state.losses + (event.cause == FailureKind.WORKER_LOST))
+    if event.cause == FailureKind.WORKER_LOST and (lost.since >= state.loss_at or not event.worker):
+        state = replace(state, losses=state.losses + 1, loss_at=state.n_events)
     if state.losses >= LOSS_LIMIT:
-        reason = f"{state.losses} tasks in a row were lost; the last: {event.message}"
+        reason = f"workers were lost {state.losses} times in a row; the last: {event.message}"
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
     return state, commands
 

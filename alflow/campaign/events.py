@@ -257,11 +257,15 @@ class TaskLost:
         message: What happened.
         cause: ``WORKER_LOST``, which the task may have brought about; ``WALLTIME``, the time of its worker was up; or
             ``SCHEDULER_LOST``, which it cannot have brought about.
+        worker: Where it ran; empty in journals of older versions, where every loss counts as one of its own.
+        steps_made: Steps of an interrupted label that need not be made again.
     """
 
     task: str
     message: str
     cause: str = "WORKER_LOST"
+    worker: str = ""
+    steps_made: int = 0
     kind: Literal["task_lost"] = "task_lost"
 
 

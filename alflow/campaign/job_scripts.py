@@ -40,17 +40,19 @@ def job_scripts(config: CampaignConfig, folder: Path, address: str, security: Se
     for name, job in cluster.slurm.jobs.items():
         threads = max(threads_for(config, kind) for kind in kinds_taken(name))
         lasts_s = 3600 * job.time_h
-        takes_for_s = math.floor(lasts_s - cluster.drain_s(name, config.reference.time_limit_s))
+        drain_s = math.ceil(cluster.drain_s(name, config.reference.time_limit_s))
         lines = [
             "#!/bin/bash",
             *_options(config.name, name, job, threads, folder),
+            "# The end of the job: newer SLURM tells it. What follows may take a while.",
+            f"ALFLOW_ENDS_AT=${{SLURM_JOB_END_TIME:-$(( $(date +%s) + {math.floor(lasts_s)} ))}}",
             "set -e",
             *cluster.slurm.setup,
             *(f"export {key}={shlex.quote(value)}" for key, value in worker_environment(threads).items()),
             "# From then on the workers begin nothing, so that no task is cut off when the time of the job is up.",
-            f"export ALFLOW_DRAIN_AT=$(( $(date +%s) + {takes_for_s} ))",
+            f"export ALFLOW_DRAIN_AT=$(( ALFLOW_ENDS_AT - {drain_s} ))",
             "# Labels that are not done by then leave a checkpoint.",
-            f"export ALFLOW_ENDS_AT=$(( $(date +%s) + {math.floor(lasts_s)} ))",
+            "export ALFLOW_ENDS_AT",
             _worker(cluster.slurm.python or sys.executable, name, job, threads, address, security),
         ]
         scripts[name] = "\n".join(lines) + "\n"

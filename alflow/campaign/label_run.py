@@ -15,14 +15,14 @@ from alflow.campaign.decide import FAILURE_LIMIT, LOSS_LIMIT, WORTH_REPEATING
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.labelled import Labelled, Watcher, flags_in
 from alflow.campaign.requests import label_request
-from alflow.campaign.results import Cost, cost_of, failure_of, spent_on
+from alflow.campaign.results import Cost, cost_of, failure_of, spent_on, steps_made
 from alflow.campaign.site import execution_key, frame_name
 from alflow.campaign.tasks import LabelTask
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, Structure
 from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
-from alflow.reference.course import forget_checkpoint
+from alflow.reference.course import forget_checkpoint, has_advanced
 from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["LabellingRun"]
@@ -73,7 +73,9 @@ class LabellingRun:
         self._model = CostModel.of(self._costs)
         self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
         self._stopping, self._failures, self._losses = False, 0, 0
+        self._beside: frozenset[str] = frozenset()  # what ran when workers were lost the last time that counted
         self._innocent: Counter[str] = Counter()
+        self._steps: Counter[str] = Counter()
         self._smallest_failed, self._expected = math.inf, -math.inf
         self._largest_done: float | None = None
         self.found = [Labelled(number, structure.formula) for number, structure in enumerate(structures)]
@@ -213,6 +215,8 @@ class LabellingRun:
         workers.submit(task)
 
     def _finish(self, completion: Completion) -> None:
+        if completion.cause is FailureKind.WORKER_LOST and completion.lost is not None:
+            self._count_loss(completion.task)
         job, task = self._running.pop(completion.task)
         key, answer = self._key(task.name), completion.answer
         if completion.lost is not None:
@@ -225,11 +229,24 @@ class LabellingRun:
         elif failure is not None and failure.kind is FailureKind.BUG:
             self._give_up(job, key, str(failure.diagnostics.get("traceback", failure.message)))
         elif failure is not None and failure.kind is FailureKind.WALLTIME:
+            self._innocent[job.id] += self._advanced(job, steps_made(failure))
             self._lose(job, key, failure.message, completion.worker, failure.kind, cost_of(answer))
         elif failure is not None:
             self._fail(job, key, failure, cost_of(answer))
         else:
             self._commit(job, key, answer.value, cost_of(answer))
+
+    def _advanced(self, job: JobRecord, steps: int) -> bool:
+        """Whether an interrupted label has come closer to its end; then it may be interrupted as often as it needs."""
+        advanced = has_advanced(self._steps[job.id], steps)
+        self._steps[job.id] = max(self._steps[job.id], steps)
+        return advanced
+
+    def _count_loss(self, task: str) -> None:
+        """A machine takes all along that runs there, and that is one loss."""
+        if task not in self._beside:
+            self._losses += 1
+            self._beside = frozenset(self._running)
 
     def _lose(
         self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind, cost: Cost | None = None
@@ -242,7 +259,6 @@ class LabellingRun:
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
         self._innocent[job.id] += cause is FailureKind.SCHEDULER_LOST
         given_up = again.n_lost - self._innocent[job.id] >= LOSS_LIMIT
-        self._losses += cause is FailureKind.WORKER_LOST
         spent = vars(cost) if cost is not None else {}
 
         def write(tx: Transaction) -> None:

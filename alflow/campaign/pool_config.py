@@ -82,7 +82,8 @@ class ExternalCluster(ClosedModel):
         address: Address of the scheduler, such as ``tcp://127.0.0.1:8786``.
         scheduler_file: The file that ``dask scheduler --scheduler-file`` has written, instead of an address.
         security: Certificates; required unless the scheduler is on loopback.
-        wait_s: How long to wait for workers at the start, and for a scheduler that is gone, s.
+        wait_s: How long to wait for workers at the start, for a scheduler that is gone, and, once nothing runs, for
+            workers of a kind that have all left or are of no use, s.
     """
 
     address: str | None = None

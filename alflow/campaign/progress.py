@@ -187,7 +187,8 @@ def _sentence(state: State, event: Event | None) -> str:
         return f"task {event.task} was lost: {event.message}; it will run again"
     if isinstance(event, WorkersChanged):
         pools = ", ".join(f"{count} {name}" for name, count in event.pools.items())
-        return f"workers now: {pools or 'none; the campaign waits for some'}"
+        spared = f"; no more labels on {', '.join(event.drained)}" if event.drained else ""
+        return f"workers now: {pools or 'none; the campaign waits for some'}{spared}"
     if isinstance(event, CommitteeLost):
         return f"the active committee is lost ({event.message}); it is trained again from the labels"
     if isinstance(event, CheckpointsLost):

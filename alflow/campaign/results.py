@@ -31,6 +31,7 @@ from alflow.campaign.tasks import Answer, ExploreTask, LabelTask, ScoreTask, Tas
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Structure
 from alflow.exploration import FlaggedFrame, SegmentOutcome, WalkerOutcome
 from alflow.reference import LabelResult
+from alflow.reference.course import STEPS_MADE
 from alflow.reference.spotcheck import grid_doubt
 from alflow.selection import EnergyBand, Fingerprints, fingerprint
 from alflow.store import CommitteeRecord, Dataset, FrameRecord, Lease, Store, Transaction, WalkerRecord
@@ -96,7 +97,7 @@ class Results:
     def interpret(self, task: Task, completion: Completion, state: State) -> Interpretation:
         """Say what a completion means."""
         if completion.lost is not None:
-            return Interpretation(TaskLost(task.name, completion.lost, completion.cause.value))
+            return Interpretation(TaskLost(task.name, completion.lost, completion.cause.value, completion.worker))
         if completion.answer is None:
             return Interpretation(TaskBroken(task.name, completion.broken or "it raised without a word"))
         value = completion.answer.value
@@ -139,7 +140,9 @@ class Results:
             if outcome.kind is FailureKind.BUG:
                 return Interpretation(TaskBroken(task, str(outcome.diagnostics.get("traceback") or outcome.message)))
             if outcome.kind is FailureKind.WALLTIME:
-                return Interpretation(TaskLost(task, outcome.message, outcome.kind.value))
+                return Interpretation(
+                    TaskLost(task, outcome.message, outcome.kind.value, steps_made=steps_made(outcome))
+                )
             return Interpretation(LabelFailed(task, frame_id, outcome.kind.value, outcome.message))
         label = Label(structure, self._site.reference.level, outcome, result.provenance)
         execution = execution or execution_key(self._site.campaign_id, self._epoch, task)
@@ -384,3 +387,8 @@ def failure_of(answer: Answer) -> Failure | None:
     """The failure a label came back with, if it did."""
     outcome = answer.value.outcome if isinstance(answer.value, LabelResult) else None
     return None if outcome is None or isinstance(outcome, Evaluation) else outcome
+
+
+def steps_made(failure: Failure) -> int:
+    """Steps of an interrupted label that need not be made again."""
+    return int(failure.diagnostics.get(STEPS_MADE, 0))

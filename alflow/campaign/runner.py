@@ -105,6 +105,7 @@ class Runner:
         self._state: State | None = None
         self._written: list[Future[Task]] = []
         self._stopping = False
+        self._drained: tuple[str, ...] = ()
 
     def request_stop(self) -> None:
         """Ask the loop, from a signal handler, to start nothing new."""
@@ -165,10 +166,14 @@ class Runner:
         return self._executor.slots, dict(self._executor.pools)
 
     def _look_at_workers(self) -> None:
-        """Take note of workers that joined or left."""
-        (slots, pools), drained = self._workers(), self._executor.drained
-        if pools != self._known.pools and not self._known.ended:
-            self._record(Interpretation(WorkersChanged(slots, pools, drained)))
+        """Take note of workers that joined or left, and of machines that get no more labels."""
+        changed = self._executor.pools != self._known.pools or self._executor.drained != self._drained
+        if changed and not self._known.ended:
+            self._tell_workers()
+
+    def _tell_workers(self) -> None:
+        self._drained = self._executor.drained
+        self._record(Interpretation(WorkersChanged(*self._workers(), self._drained)))
 
     def _go_on(self) -> bool:
         """Record what happened in this process; tell whether the campaign is still under way."""
@@ -244,7 +249,7 @@ class Runner:
             self._ledger.end_executions(tx, ended, f"the weights of its committee are lost: {problem}")
 
         self._record(Interpretation(CommitteeLost(problem), effects))
-        self._record(Interpretation(WorkersChanged(*self._workers(), self._executor.drained)))
+        self._tell_workers()
 
     def _keep_alive(self) -> None:
         self._store.beat(self._lease)

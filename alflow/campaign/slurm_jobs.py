@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from alflow.campaign.job_scripts import job_name
 from alflow.campaign.slurm_config import SlurmConfig
 from alflow.errors import CampaignError, ConfigError
 from alflow.reference.spool import write_durably
@@ -26,6 +29,30 @@ FRUITLESS_LIMIT: Final = 3
 TAIL_CHARACTERS: Final = 1500
 """Of the log of a job that is shown when workers do not come about."""
 
+ASK_WITHIN_S: Final = 10.0
+"""Time SLURM has to answer while the loop waits, which must show that it lives every 30 s."""
+
+CANCEL_WITHIN_S: Final = 20.0
+"""Time it has to cancel jobs, before the loop begins or after its end."""
+
+LONGEST_PAUSE_S: Final = 600.0
+"""Between two attempts to submit jobs that SLURM does not take; each pause is twice as long as the last."""
+
+GIVE_UP_S: Final = 12 * 3600.0
+"""How long jobs that were taken before may not be taken: a night, so that whoever looks after SLURM can."""
+
+TIMED_OUT: Final = 124
+"""Return code of a program that did not answer, as the shell's ``timeout`` gives it."""
+
+
+@dataclass(frozen=True)
+class _PutOff:
+    """Jobs that SLURM did not take: since when, and when they are submitted again, on the monotonic clock."""
+
+    since: float
+    pause_s: float
+    next_try: float
+
 
 class SlurmJobs:
     """Jobs by class.
@@ -33,11 +60,17 @@ class SlurmJobs:
     Args:
         config: How many are wanted.
         folder: Scripts, named after their class, logs, and the record of what was submitted.
+        campaign: Name of the campaign, which is in the names of its jobs.
+
+    The names end with a mark of this object's own, by which jobs are found that SLURM took and could not say so.
     """
 
-    def __init__(self, config: SlurmConfig, folder: Path) -> None:
+    def __init__(self, config: SlurmConfig, folder: Path, campaign: str) -> None:
         self._config, self._folder = config, folder
+        self._mark = secrets.token_hex(4)
+        self._names = {name: f"{job_name(campaign, name)}.{self._mark}" for name in config.jobs}
         self._class_of: dict[str, str] = {}
+        self._put_off: dict[str, _PutOff] = {}
         self._joined: set[str] = set(config.jobs)
         self._fruitless: Counter[str] = Counter()
         self._looked: float | None = None
@@ -45,14 +78,14 @@ class SlurmJobs:
 
     def cancel_left_behind(self) -> None:
         """Cancel what an orchestrator that was killed could not cancel."""
-        try:
-            left = list(json.loads(self._record.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return
-        if left:
-            log.info("Jobs of an orchestrator that was killed are cancelled: %s", ", ".join(left))
-            self._cancel(left)
-        self._record.unlink(missing_ok=True)
+        left = self._read()
+        marks = tuple(f".{mark}" for mark in left if mark)
+        found = [number for number, name in (self._queue() or ()) if name.endswith(marks)] if marks else []
+        numbers = list(dict.fromkeys([number for listed in left.values() for number in listed] + found))
+        if numbers:
+            log.info("Jobs of an orchestrator that was killed are cancelled: %s", ", ".join(numbers))
+        if not numbers or self._cancel(numbers):
+            self._forget(left)
 
     def tend(self, joined: Collection[str]) -> None:
         """Submit jobs for those that have ended, and all of them at first.
@@ -61,8 +94,9 @@ class SlurmJobs:
             joined: Classes of which a worker is there now.
 
         Raises:
-            ConfigError: SLURM refuses jobs of this kind.
-            CampaignError: Jobs end, again and again, before their workers have joined.
+            ConfigError: SLURM refuses jobs of this kind, of which it has never taken any.
+            CampaignError: Jobs end, again and again, before their workers have joined; or SLURM has taken none of those
+                it took before for :data:`GIVE_UP_S`.
         """
         self._joined.update(joined)
         now = time.monotonic()
@@ -74,33 +108,72 @@ class SlurmJobs:
             return
         for name, job in self._config.jobs.items():
             missing = job.n_jobs - living[name]
-            if missing > 0:
+            if missing <= 0:
+                self._put_off.pop(name, None)
+                continue
+            if time.monotonic() - now > ASK_WITHIN_S / 2:
+                return  # the loop has waited long enough; the rest follows at the next look
+            waits = self._put_off.get(name)
+            if waits is None:
                 self._judge(name)
+            if waits is None or now >= waits.next_try:
                 self._submit(name, missing)
 
     def cancel(self) -> None:
-        """Cancel every job."""
-        if self._class_of:
-            self._cancel(list(self._class_of))
+        """Cancel every job of our own; an orchestrator that has taken the campaign over has others."""
+        if self._put_off:
+            self._living()  # one may have been taken
+        if not self._class_of or self._cancel(list(self._class_of)):
+            self._forget([self._mark])
         self._class_of.clear()
-        self._record.unlink(missing_ok=True)
 
     @property
     def _record(self) -> Path:
         return self._folder / "jobs.json"
 
+    def _read(self) -> dict[str, list[str]]:
+        """Numbers of what was submitted, by the mark of who did; older versions had none."""
+        try:
+            found = json.loads(self._record.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return dict(found) if isinstance(found, dict) else {"": list(found)}
+
+    def _note(self) -> None:
+        write_durably(self._record, json.dumps(self._read() | {self._mark: list(self._class_of)}).encode())
+
+    def _forget(self, marks: Collection[str]) -> None:
+        left = {mark: numbers for mark, numbers in self._read().items() if mark not in marks}
+        if left:
+            write_durably(self._record, json.dumps(left).encode())
+        else:
+            self._record.unlink(missing_ok=True)
+
     def _living(self) -> Counter[str] | None:
         """Jobs that wait or run, by class; None if SLURM does not say."""
-        if not self._class_of:
+        if not self._class_of and not self._put_off:
             return Counter()
-        done = ask_slurm(["squeue", "--me", "--noheader", "--array", "--format=%F"])
+        queue = self._queue()
+        if queue is None:
+            return None
+        for name, ours in self._names.items():
+            for number in {number for number, found in queue if found == ours} - self._class_of.keys():
+                log.info("SLURM job %s: %s, which sbatch had not told of", number, name)
+                self._class_of[number] = name
+                self._note()
+        return Counter(self._class_of[number] for number, _ in queue if number in self._class_of)
+
+    def _queue(self) -> list[tuple[str, str]] | None:
+        """Number and name of each of the user's jobs, once for each element of its array; None if it does not say."""
+        done = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%F %j"])
         if done.returncode:
             if not self._told:
                 log.warning("SLURM does not answer (%s); it is asked again", done.stderr.strip()[-200:])
             self._told = True
             return None
         self._told = False
-        return Counter(self._class_of[number] for number in done.stdout.split() if number in self._class_of)
+        words = [line.strip().partition(" ") for line in done.stdout.splitlines()]
+        return [(number, name) for number, _, name in words]
 
     def _judge(self, name: str) -> None:
         """Do not go on for ever with jobs that cannot work."""
@@ -122,39 +195,76 @@ class SlurmJobs:
 
     def _submit(self, name: str, count: int) -> None:
         script = self._folder / f"{name}.sh"
-        done = ask_slurm(["sbatch", "--parsable", f"--array=0-{count - 1}", str(script)])
+        self._note()  # the mark, before SLURM may take jobs that nobody hears of
+        named, array = f"--job-name={self._names[name]}", f"--array=0-{count - 1}"
+        done = self._ask(["sbatch", "--parsable", named, array, str(script)])
         if done.returncode:
-            raise ConfigError(f"cluster.slurm.jobs.{name}: sbatch refused {script}: {done.stderr.strip()[-500:]}")
+            refused = f"cluster.slurm.jobs.{name}: sbatch refused {script}: {done.stderr.strip()[-500:]}"
+            if name not in self._class_of.values() and done.returncode != TIMED_OUT:
+                raise ConfigError(refused)
+            self._wait_with(name, refused)
+            return
+        self._put_off.pop(name, None)
         number = done.stdout.strip().partition(";")[0]
         self._class_of[number] = name
-        write_durably(self._record, json.dumps(list(self._class_of)).encode())
+        self._note()
         log.info("SLURM job %s: %d × %s", number, count, name)
 
-    def _cancel(self, numbers: Sequence[str]) -> None:
-        done = ask_slurm(["scancel", "--quiet", *numbers])
+    def _wait_with(self, name: str, refused: str) -> None:
+        """Submit jobs later that SLURM does not take now."""
+        now = time.monotonic()
+        before = self._put_off.get(name)
+        since = before.since if before is not None else now
+        if now - since > GIVE_UP_S:
+            raise CampaignError(
+                f"SLURM has taken no jobs '{name}' for {(now - since) / 3600:.1f} h. {refused}. All that was committed "
+                "is kept; when SLURM takes jobs again, resume the campaign."
+            )
+        pause_s = min(2 * before.pause_s, LONGEST_PAUSE_S) if before is not None else self._config.look_every_s
+        self._put_off[name] = _PutOff(since, pause_s, now + pause_s)
+        log.warning("%s. It is asked again in %.0f s", refused, pause_s)
+
+    def _cancel(self, numbers: Sequence[str]) -> bool:
+        done = self._ask(["scancel", "--quiet", *numbers], CANCEL_WITHIN_S)
         if done.returncode:
             log.warning("Jobs %s could not be cancelled: %s", ", ".join(numbers), done.stderr.strip()[-300:])
+        return done.returncode == 0
+
+    def _ask(self, command: Sequence[str], within_s: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Ask SLURM; if jobs are there, a program that is not there now was there before."""
+        try:
+            return ask_slurm(command, ASK_WITHIN_S if within_s is None else within_s)
+        except ConfigError as error:
+            if not self._class_of:
+                raise
+            return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
-def ask_slurm(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def ask_slurm(command: Sequence[str], within_s: float = 120.0) -> subprocess.CompletedProcess[str]:
     """Run one of SLURM's programs.
 
     Jobs inherit the environment of ``sbatch``. They get nothing of the job in which an orchestrator may run itself, and
     nothing of the database's: workers never open it.
+
+    Args:
+        command: The program and its arguments.
+        within_s: Time it has to answer, s; then it has ended with :data:`TIMED_OUT`, and may have done its work.
 
     Raises:
         ConfigError: It is not installed here.
     """
     environment = {name: value for name, value in os.environ.items() if not _kept_from_jobs(name)}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=within_s, env=environment)
     except FileNotFoundError:
         raise ConfigError(
             f"cluster.slurm: there is no program {command[0]} on this machine; run alflow where jobs of "
             "SLURM are submitted."
         ) from None
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} did not answer within 120 s")
+        return subprocess.CompletedProcess(command, TIMED_OUT, "", f"{command[0]} did not answer within {within_s:g} s")
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} could not be started: {error}")
 
 
 def _kept_from_jobs(name: str) -> bool:

@@ -90,6 +90,7 @@ class Running:
         n_labels: The labels it trains on, for a training.
         generation: The committee it uses, for a segment or a scoring.
         start: What started it, so that a new orchestrator can start it again.
+        since: Number of the event after which it was started.
     """
 
     kind: Literal["label", "explore", "train", "score"]
@@ -99,6 +100,7 @@ class Running:
     n_labels: int = 0
     generation: int = 0
     start: Start | None = None
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ class State:
         rescore: Whether the queue must be scored by the active committee.
         horizon: Steps of the next segment.
         last_start: What was started last, labelling or exploring; they take turns.
-        losses: Tasks lost in a row.
+        losses: Times in a row that workers were lost, however many went at once.
+        loss_at: Number of the event of the last of them.
         failures: Attempts at labels that failed in a row.
         committee_lost: Whether the active committee's weight file is gone or altered, so that nothing may use it.
         quiet_steps: Steps of all walkers together since the last flag.
@@ -180,6 +183,7 @@ class State:
     horizon: int = 0
     last_start: Literal["label", "explore"] = "explore"
     losses: int = 0
+    loss_at: int = 0
     failures: int = 0
     committee_lost: bool = False
     quiet_steps: int = 0
@@ -232,6 +236,7 @@ class State:
 
     def with_task(self, task: str, running: Running) -> State:
         """The state with one more task in flight."""
+        running = replace(running, since=self.n_events)
         return replace(self, running={**self.running, task: running}, in_flight=self._counted(running, 1))
 
     def without_task(self, task: str) -> State:

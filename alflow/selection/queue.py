@@ -36,6 +36,7 @@ class Request:
         n_lost: Times an attempt was lost with its worker, which costs none.
         n_suspect: Those of them that it may have brought about itself.
         retry: Which request to try again what was given up let it wait; 0 for none.
+        steps_made: Most steps that an interrupted attempt had kept.
 
     Raises:
         ValueError: An unknown purpose or a disagreement that is not a finite number.
@@ -51,6 +52,7 @@ class Request:
     n_lost: int = 0
     retry: int = 0
     n_suspect: int = 0
+    steps_made: int = 0
 
     def __post_init__(self) -> None:
         if self.purpose not in _RANK:
@@ -71,6 +73,7 @@ class Request:
             "n_lost": self.n_lost,
             "retry": self.retry,
             "n_suspect": self.n_suspect,
+            "steps_made": self.steps_made,
         }
 
     @classmethod

@@ -1,7 +1,7 @@
 """Stands in for SLURM where there is none: ``sbatch``, ``squeue`` and ``scancel`` that run scripts as processes.
 
 It runs the scripts as they are, at once, and knows only what alflow asks of it. ``tests/campaign/test_slurm.py`` uses
-the real programs where they are.
+the real programs where they are. It fails when it is told to; see :func:`fail`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -30,9 +31,33 @@ def install(folder: Path) -> Path:
     return programs
 
 
+def fail(folder: Path, *how: str) -> None:
+    """Let the next calls of ``sbatch`` go wrong.
+
+    Args:
+        folder: The folder of :func:`install`.
+        how: For one call after the other: ``refuse``, ``hang``, or ``lose``: to hang with the jobs started.
+    """
+    (folder / "fates").write_text("\n".join(how))
+
+
+def fate(jobs: Path) -> str:
+    """What is to happen to this call."""
+    file = jobs.parent / "fates"
+    first, _, rest = file.read_text().partition("\n") if file.exists() else ("", "", "")
+    file.write_text(rest)
+    return first
+
+
 def sbatch(jobs: Path, arguments: list[str]) -> None:
     """Start every element of an array as a process group, recorded by its number."""
     script = Path(arguments[-1])
+    how = fate(jobs)
+    if how == "refuse":
+        sys.exit("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+    if how == "hang":
+        time.sleep(60)
+    named = [word.partition("=")[2] for word in arguments if word.startswith("--job-name=")]
     (count,) = [int(word.rpartition("-")[2]) + 1 for word in arguments if word.startswith("--array=")]
     number = 1 + max((int(path.name.partition("_")[0]) for path in jobs.iterdir()), default=0)
     (log,) = re.findall(r"^#SBATCH --output='?([^'\n]+)'?$", script.read_text(), re.MULTILINE)
@@ -41,23 +66,27 @@ def sbatch(jobs: Path, arguments: list[str]) -> None:
             process = subprocess.Popen(
                 ["bash", str(script)], stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        (jobs / f"{number}_{element}").write_text(str(process.pid))
+        (jobs / f"{number}_{element}").write_text(f"{process.pid} {named[0]}")
+    if how == "lose":
+        time.sleep(60)
     print(number)
 
 
 def squeue(jobs: Path, arguments: list[str]) -> None:
-    """Print the number of every array element that lives."""
-    assert arguments == ["--me", "--noheader", "--array", "--format=%F"]
+    """Print the number and the name of every array element that lives."""
+    assert arguments == ["--me", "--noheader", "--array", "--format=%F %j"]
     for path in sorted(jobs.iterdir()):
-        if lives(int(path.read_text())):
-            print(path.name.partition("_")[0])
+        pid, name = path.read_text().split()
+        if lives(int(pid)):
+            print(path.name.partition("_")[0], name)
 
 
 def scancel(jobs: Path, arguments: list[str]) -> None:
     """End jobs by their numbers."""
     for path in jobs.iterdir():
-        if path.name.partition("_")[0] in arguments and lives(int(path.read_text())):
-            os.killpg(int(path.read_text()), signal.SIGKILL)
+        pid = int(path.read_text().split()[0])
+        if path.name.partition("_")[0] in arguments and lives(pid):
+            os.killpg(pid, signal.SIGKILL)
 
 
 def lives(pid: int) -> bool:

@@ -409,6 +409,69 @@ def test_time_that_is_up_fails_no_campaign_but_a_label_that_never_ends_in_time_i
     assert given_up.n_quarantined == state.n_quarantined + 1
 
 
+def busy(slots: int, world: World) -> list[str]:
+    """Begin with a label at every worker; returns the names of the tasks."""
+    settings_ = config(initial_labels=max(3, slots), label_budget=200)
+    world.record(CampaignStarted(settings_.model_dump(mode="json"), ("s0",), slots))
+    return list(world.states[-1].running)
+
+
+@pytest.mark.parametrize("slots", [16, 64])
+def test_a_machine_that_takes_all_its_tasks_along_is_one_loss(slots: int) -> None:
+    """Ten machines with as many workers may go before the campaign does, and one label that is made forgets them."""
+    world = calm(flag=0.5, slots=slots)
+    for round_ in range(1, LOSS_LIMIT):
+        tasks = busy(slots, world) if round_ == 1 else list(world.states[-1].running)
+        assert len(tasks) == slots
+        for task in tasks:
+            world.record(TaskLost(task, "worker-left: its machine is gone", worker="tcp://10.0.0.7:1"))
+        assert (world.states[-1].phase, world.states[-1].losses) == ("running", round_)
+    (last, running), *_ = world.states[-1].running.items()
+    assert running.request is not None
+    world.record(LabelDone(last, running.request.frame_id))
+    assert world.states[-1].losses == 0
+    assert replay(event_from_payload(event_to_payload(event)) for event in world.events) == world.states[-1]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 16, 64])
+def test_losses_without_an_end_end_the_campaign(slots: int) -> None:
+    """Whatever is lost first, last or twice while another runs on."""
+    world = calm(flag=0.5, slots=slots)
+    busy(slots, world)
+    for number in range(slots * LOSS_LIMIT):
+        running = list(world.states[-1].running)
+        task = running[int(world.dice.integers(len(running)))]
+        world.record(TaskLost(task, f"the worker died, {number}", worker="w"))
+        if world.states[-1].ended:
+            break
+    assert (world.states[-1].phase, world.states[-1].losses) == ("failed", LOSS_LIMIT)
+    assert world.states[-1].reason.startswith("workers were lost 10 times in a row; the last: the worker died")
+
+
+def test_one_task_that_takes_its_worker_along_each_time_is_not_hidden_by_those_that_go_on() -> None:
+    """Labels of an hour beside a training that crashes at once: ten crashes are enough, however many labels run."""
+    world = calm(flag=0.5, slots=16)
+    busy(16, world)
+    crashes = 0
+    while not world.states[-1].ended:
+        last = max(world.states[-1].running.items(), key=lambda item: item[1].since)[0]
+        world.record(TaskLost(last, "the worker died", worker="w"))
+        crashes += 1
+    assert crashes <= LOSS_LIMIT + 1
+
+
+def test_a_journal_of_an_older_version_in_which_ten_losses_ended_a_campaign_ends_it_again() -> None:
+    """Its losses name no worker; were they counted anew, tasks of other names would be in flight when it goes on."""
+    world = calm(flag=0.5, slots=16)
+    for task in busy(16, world):
+        if not world.states[-1].ended:
+            world.record(TaskLost(task, "its machine is gone"))
+    assert (world.states[-1].phase, world.states[-1].losses) == ("failed", LOSS_LIMIT)
+    payloads = [event_to_payload(event) for event in world.events]
+    assert payloads[-1].pop("worker") == ""
+    assert event_from_payload(payloads[-1]) == world.events[-1]
+
+
 @pytest.mark.parametrize("fate", ["SCHEDULER_LOST", "defect"])
 def test_what_a_label_cannot_have_brought_about_never_counts_against_it(fate: str) -> None:
     """However often the scheduler dies, or a defect of ours pauses the campaign: no label is a suspect."""

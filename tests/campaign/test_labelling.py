@@ -202,6 +202,37 @@ def test_a_machine_that_fails_every_label_is_not_asked_for_ever(
     assert {item.state for item in label(tmp_path, structures(30))} == {"done"}
 
 
+class Vanishing(InlineExecutor):
+    """All its workers go at once, some times; then it computes.
+
+    Args:
+        times: How often.
+    """
+
+    slots = 16
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._times = times
+
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
+        if self._times == 0:
+            return super().wait(timeout_s)
+        self._times -= 1
+        lost = [Completion(task.name, lost="its machine is gone", worker="w") for task in self._waiting]
+        self._waiting.clear()
+        return tuple(lost)
+
+
+def test_a_machine_that_takes_sixteen_labels_along_is_one_loss(tmp_path: Path) -> None:
+    found = label(tmp_path, structures(30), executor=lambda: Vanishing(9))
+    assert {item.state for item in found} == {"done"}
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM executions WHERE status = 'lost'") == [(9 * 16,)]
+    again = structures(46)[30:]
+    with pytest.raises(CampaignError, match="Workers were lost 10 times in a row"):
+        label(tmp_path, again, executor=lambda: Vanishing(10))
+
+
 def test_twenty_that_are_too_large_do_not_keep_the_small_ones_from_their_labels(tmp_path: Path) -> None:
     large = [Structure.of(["Ar"] * 5, [[4.0 * j + 0.01 * k, 0, 0] for j in range(5)]) for k in range(25)]
     found = label(tmp_path, [*large, *structures(3)], executor=lambda: Sized())

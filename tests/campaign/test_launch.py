@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alflow.campaign.events import Event, LabelDone
+from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.export import export_labels
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
@@ -57,6 +59,29 @@ def test_a_campaign_goes_on_with_fewer_cores_or_another_executor(tmp_path: Path)
     with pytest.raises(Interrupted):
         run_campaign(toy(tmp_path, cores=1), observers=[After(3)])
     assert run_campaign(toy(tmp_path)).state.phase == "finished"
+
+
+class Draining(InlineExecutor):
+    """One machine is given no more labels after two tasks, and a second after four; workers stay as they are."""
+
+    n_tasks = 0
+
+    @property
+    def drained(self) -> tuple[str, ...]:
+        return ("badnode", "worse")[: self.n_tasks // 2]
+
+    def wait(self, timeout_s: float) -> tuple[Completion, ...]:
+        self.n_tasks += 1
+        return super().wait(timeout_s)
+
+
+def test_a_machine_that_gets_no_more_labels_is_in_the_journal_though_no_worker_left(tmp_path: Path) -> None:
+    """Its workers may have left before it was found out, or take other tasks only."""
+    config = toy(tmp_path)
+    with pytest.raises(Interrupted):
+        run_campaign(config, observers=[After(5)], executor=Draining())
+    told = rows(config.database, "SELECT payload_json FROM events WHERE kind = 'workers_changed' ORDER BY seq")
+    assert [json.loads(payload)["drained"] for (payload,) in told] == [["badnode"], ["badnode", "worse"]]
 
 
 def test_an_export_holds_one_campaign(tmp_path: Path) -> None:

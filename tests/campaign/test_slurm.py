@@ -53,8 +53,12 @@ def test_each_class_of_jobs_has_a_script_that_bash_understands(tmp_path: Path) -
     assert list(made) == list(jobs)
     for text in made.values():
         assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
-        first_other = next(line for line in text.splitlines()[1:] if not line.startswith("#SBATCH"))
-        assert first_other == "set -e", "SLURM reads its options before the first command only"
+        lines = text.splitlines()
+        commands = [line for line in lines if not line.startswith("#")]
+        assert commands[0].startswith("ALFLOW_ENDS_AT="), "the clock is looked at before anything else"
+        assert commands[1] == "set -e"
+        options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+        assert options[-1] < lines.index(commands[0]), "SLURM reads its options before the first command only"
         assert [line for line in text.splitlines() if line in setup] == setup
         assert "--tls-key '/c d/key'" in text
         assert " --dashboard-address 127.0.0.1:0 " in text, "its HTTP server has no password and no encryption"
@@ -62,10 +66,29 @@ def test_each_class_of_jobs_has_a_script_that_bash_understands(tmp_path: Path) -
     assert {"--ntasks=4", "--time=720", "--account=chem", "--qos=long", "--no-requeue"} <= set(options["label"])
     assert {"--ntasks=1", "--mem-per-cpu=3072M", "--partition=gpu"} <= set(options["explore+train"])
     assert "exec srun --ntasks=4 --cpus-per-task=1 python3 -m distributed.cli.dask_worker" in made["label"]
-    assert "date +%s) + 41940 ))" in made["label"], "12 h less twice 600 s and a minute"
-    assert "ALFLOW_ENDS_AT=$(( $(date +%s) + 43200 ))" in made["label"], "12 h"
+    assert "ALFLOW_DRAIN_AT=$(( ALFLOW_ENDS_AT - 1260 ))" in made["label"], "twice 600 s and a minute"
+    assert "$(( $(date +%s) + 43200 ))" in made["label"], "12 h"
     assert "--resources 'explore=1 train=1'" in made["explore+train"]
-    assert "date +%s) + 3000 ))" in made["explore+train"]
+    assert "ALFLOW_DRAIN_AT=$(( ALFLOW_ENDS_AT - 600 ))" in made["explore+train"]
+
+
+@pytest.mark.parametrize("end_time", [None, "2000000000"])
+def test_the_end_of_a_job_is_known_whatever_its_setup_takes(tmp_path: Path, end_time: str | None) -> None:
+    """The time of a job begins with its script, not with its worker; the newer SLURM says itself when it is up."""
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/sh\necho "$ALFLOW_DRAIN_AT" "$ALFLOW_ENDS_AT"\n')
+    stand_in.chmod(0o755)
+    script = scripts_of(on_slurm(tmp_path, setup=["sleep 2"], python=str(stand_in)))["label"]
+    given = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    given |= {"SLURM_JOB_END_TIME": end_time} if end_time else {}
+    began = time.time()
+    done = subprocess.run(["bash"], input=script, env=given, text=True, capture_output=True, check=True)
+    drain_at, ends_at = (int(word) for word in done.stdout.split())
+    assert drain_at == ends_at - 1260
+    if end_time is not None:
+        assert ends_at == int(end_time)
+    else:
+        assert began - 1 <= ends_at - 3600 < began + 1.9
 
 
 @pytest.mark.parametrize(

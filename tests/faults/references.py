@@ -141,11 +141,13 @@ class Stepwise:
         inner: What is computed in the end.
         steps: Number of steps.
         pause_s: Time of a step, s.
+        piece: Steps after which it asks to be interrupted once it has made another; 0 for never.
     """
 
     inner: MorseMolecule
     steps: int
     pause_s: float
+    piece: int = 0
 
     @property
     def level(self) -> Level:
@@ -161,5 +163,7 @@ class Stepwise:
         for done in range(begun + 1, self.steps + 1):
             time.sleep(self.pause_s)
             course.step(partial(Checkpoint, {"made": np.arange(done)}, {"done": done}), last=done == self.steps)
+            if done - begun == self.piece:
+                course.stop()
         made = self.inner.evaluate(structure)
         return made if isinstance(made, Failure) else replace(made, diagnostics={"began_at_step": begun})

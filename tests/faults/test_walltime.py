@@ -90,6 +90,21 @@ def test_a_label_that_never_has_time_is_given_up_without_a_trace_in_the_spool(tm
     assert list((tmp_path / "toy.alflow" / "spool").iterdir()) == []
 
 
+def test_a_label_that_comes_closer_each_time_may_be_interrupted_as_often_as_it_needs(tmp_path: Path) -> None:
+    """Three steps in each of fourteen attempts, in a campaign; in a file of labels the same."""
+    long = replace(STEPWISE, steps=40, pause_s=0.0, piece=2)
+    config = toy(tmp_path, initial_labels=3, label_budget=4)
+    ended = run_campaign(config, reference=long)
+    assert ended.state.phase == "finished"
+    check_promises(config.database)
+    jobs = rows(config.database, "SELECT DISTINCT attempts, n_lost FROM label_jobs WHERE state = 'done'")
+    assert jobs == [(1, 13)]
+    database = str(tmp_path / "labels.db")
+    (found,) = label_structures([WATER], long, Limits(), database, "labels", 1, InlineExecutor)
+    assert found.state == "done"
+    assert rows(database, "SELECT state, attempts, n_lost FROM label_jobs") == [("done", 1, 13)]
+
+
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.parametrize("how", ["end", "file", "terminated"])

@@ -85,7 +85,7 @@ class ClusterWorkers:
         self._leaving: set[str] = set()
         self._looked = self._told = 0.0
         self._away_since: float | None = None
-        self._empty_since: float | None = None
+        self._lacking_since: float | None = None
         self._next_try, self._pause = 0.0, 1.0
         self._n_sent = 0
         self._log_level = logging.getLogger("distributed").level
@@ -150,15 +150,16 @@ class ClusterWorkers:
                 raise FileNotFoundError(f"The weight file {value.sha256[:12]}… is neither on {seat.host} nor here.")
             return Again(packed)
         assert isinstance(value, Delivery)
-        if value.spool_file is not None:
+        answer = deliver(task, value)
+        if value.spool_file is not None:  # only now: that machine removes the file with its next task
             self._arrived.setdefault(seat.host, []).append(value.spool_file)
-        return deliver(task, value)
+        return answer
 
     def tend(self) -> None:
         """See who is there; look for a scheduler that is gone.
 
         Raises:
-            CampaignError: It, or every worker, has been gone for longer than the configuration says to wait.
+            CampaignError: It has been gone for longer than the configuration says to wait.
         """
         if self._client is not None and self._client.status != "running":
             log.warning(
@@ -169,7 +170,28 @@ class ClusterWorkers:
             self._look_for_scheduler()
         if self._client is not None and time.monotonic() - self._looked > LOOK_EVERY_S:
             self._look()
-            self._miss_workers()
+
+    def miss(self, lacking: Sequence[str], idle: bool) -> None:
+        """Wait for workers when those of some kind have left, are of no use, or get no labels any more.
+
+        While anything runs nobody is kept waiting for good, and a worker that has not been seen idle yet may be fit.
+
+        Raises:
+            CampaignError: For longer than the configuration says to.
+        """
+        unknown = Counter(_pool(self._live[a].get("resources") or {}) for a in self._live.keys() - self._known.keys())
+        lacking = [kind for kind in lacking if not slots_for(unknown, kind)]
+        if not lacking or self._client is None:
+            self._lacking_since = None
+            return
+        self._tell(f"Waiting for workers at {self._at}: none takes {', '.join(lacking)} now")
+        now = time.monotonic()
+        self._lacking_since = now if not idle or self._lacking_since is None else self._lacking_since
+        if now - self._lacking_since > self._config.wait_s:
+            raise CampaignError(
+                f"No worker at {self._at} has taken {', '.join(lacking)} for {self._config.wait_s:g} s, and nothing "
+                "else is left to do. All that was committed is kept; start some workers, and resume the campaign."
+            )
 
     def close(self) -> None:
         """Let go of the cluster; it goes on without us."""
@@ -239,7 +261,7 @@ class ClusterWorkers:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
             return
         self.session += 1
-        self._away_since = self._empty_since = None
+        self._away_since = self._lacking_since = None
         self._looked = 0.0
 
     def _connected(self) -> Client:
@@ -288,23 +310,6 @@ class ClusterWorkers:
         idle = [address for address in self._live if address not in self._known and not _executing(self._live[address])]
         if idle:
             self._introduce(idle)
-
-    def _miss_workers(self) -> None:
-        """Wait for workers when all have left.
-
-        Raises:
-            CampaignError: For longer than the configuration says to.
-        """
-        if self._live or not self._n_sent:
-            self._empty_since = None
-            return
-        self._empty_since = self._empty_since or time.monotonic()
-        if time.monotonic() - self._empty_since > self._config.wait_s:
-            raise CampaignError(
-                f"The Dask scheduler at {self._at} has had no workers for {self._config.wait_s:g} s. All that was "
-                "committed is kept; start some workers, and resume the campaign."
-            )
-        self._tell(f"Waiting for workers at {self._at}: all have left")
 
     def _introduce(self, addresses: list[str]) -> None:
         """Ask new workers for their versions.

@@ -18,7 +18,7 @@ from alflow.campaign.breaker import HostBreaker
 from alflow.campaign.executors.dask.page import SchedulerBoard
 from alflow.campaign.executors.dask.seats import Again, Seat, Workers
 from alflow.campaign.executors.protocol import Completion
-from alflow.campaign.pools import KINDS, kind_of, kinds_of
+from alflow.campaign.pools import KINDS, kind_of, kinds_of, slots_for
 from alflow.campaign.results import failure_of
 from alflow.campaign.tasks import Answer, LabelTask, Task
 from alflow.domain import FailureKind
@@ -94,12 +94,15 @@ class DaskExecutor:
         """All completions there are, once there is one. Also looks after the workers.
 
         Raises:
-            CampaignError: The cluster is gone for longer than anybody wants to wait.
+            CampaignError: The cluster, or all its workers for some kind of task, are gone for longer than anybody wants
+                to wait.
         """
         self._workers.tend()
         self._ending &= {seat.address for seat in self._workers.seats}  # another worker may get the same address
         self._give_up_what_left()
         self._hand_out()
+        pools = self.pools
+        self._workers.miss([kind for kind in KINDS if not slots_for(pools, kind)], idle=not self._sent)
         if self._lost:
             completions, self._lost = list(self._lost), deque()
             return completions

@@ -190,6 +190,9 @@ class LocalWorkers:
             if replaced:
                 log.warning("Worker %s was gone for good and is started again", ", ".join(sorted(replaced)))
 
+    def miss(self, lacking: Sequence[str], idle: bool) -> None:
+        """Nobody is missed: all of these workers are brought back."""
+
     def close(self) -> None:
         """End workers and scheduler."""
         self._stop()

@@ -75,7 +75,19 @@ class Workers(Protocol):
         """Look after them: bring back what is gone, find out what has joined.
 
         Raises:
-            CampaignError: They are gone for longer than anybody wants to wait.
+            CampaignError: Their scheduler is gone for longer than anybody wants to wait.
+        """
+        ...
+
+    def miss(self, lacking: Sequence[str], idle: bool) -> None:
+        """Tell of kinds of tasks that no worker takes now.
+
+        Args:
+            lacking: These kinds; machines that get no labels any more take none.
+            idle: Whether nothing runs anywhere.
+
+        Raises:
+            CampaignError: It has been so, with nothing running, for longer than anybody wants to wait.
         """
         ...
 

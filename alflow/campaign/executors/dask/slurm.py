@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +47,7 @@ class SlurmWorkers(ClusterWorkers):
         assert isinstance(config.cluster, SlurmCluster)
         slurm, place = config.cluster.slurm, (folder / "cluster").absolute()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._jobs = SlurmJobs(slurm, place)
+        self._jobs = SlurmJobs(slurm, place, config.name)
         self._jobs.cancel_left_behind()
         security = _fresh_certificates(place)
         self._own_settings = dask.config.set(SETTINGS)
@@ -90,10 +91,10 @@ class SlurmWorkers(ClusterWorkers):
         """Submit the jobs; nobody waits for them here."""
         self.tend()
 
-    def _miss_workers(self) -> None:
+    def miss(self, lacking: Sequence[str], idle: bool) -> None:
         """Be patient: jobs that follow others may wait in the queue for hours, and those that fail are counted."""
-        if not self._live:
-            self._tell("Waiting for workers: SLURM has started no job whose worker has joined")
+        if lacking and idle:
+            self._tell(f"Waiting for workers: SLURM has started no job whose worker takes {', '.join(lacking)} now")
 
     def _end(self) -> None:
         self._jobs.cancel()
