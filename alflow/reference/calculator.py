@@ -21,6 +21,7 @@ import cloudpickle
 from alflow.domain import Failure, FailureKind, Level, Outcome, Structure
 from alflow.domain.identity import canonical_json
 from alflow.errors import ConfigError, StructureError, did_you_mean
+from alflow.reference.check import check_overlap
 
 __all__ = ["AseReference", "load_object"]
 
@@ -229,6 +230,10 @@ class AseReference:
                     f"{structure.formula} has {name} {value}, and nothing tells the calculator; name its"
                     f" keyword in {name}_argument, or write '{FROM_ATOMS}' if it reads the Atoms object."
                 )
+        try:
+            check_overlap(structure)
+        except StructureError as error:
+            return str(error)
         return None
 
     def _failure(self, path: str) -> type[Exception]:

@@ -121,6 +121,15 @@ def test_a_charge_or_spin_that_would_be_lost_is_refused(argument: dict[str, str]
     assert found.kind is FailureKind.REJECTED
 
 
+def test_atoms_that_overlap_never_reach_a_calculator() -> None:
+    """Some programs give numbers for anything, and a walker that broke down would teach them to the committee."""
+    crushed = Structure.of("ArAr", [[0, 0, 0], [0.9, 0, 0]])
+    found = told().evaluate(crushed)
+    assert isinstance(found, Failure)
+    assert found.kind is FailureKind.REJECTED
+    assert "are 0.900 Å apart" in found.message
+
+
 @pytest.mark.parametrize(
     ("trouble", "kind"),
     [
