@@ -33,8 +33,8 @@ _POTENTIALS: Final = tuple(
 """Families of basis sets whose potential stands in another file; a test holds each pair against all-electron atoms."""
 
 _INNERMOST: Final = 0.9
-"""Least share of the 1s energy of the bare nucleus, −Z²/2 Ha, that the s functions of an all-electron set reach. Sets of
-PySCF that have a potential reach 0.83 at most (lithium's apart), contracted ones for all electrons 0.93 at least."""
+"""Least share of the 1s energy of the bare nucleus, −Z²/2 Ha, that the s functions of an all-electron set reach. Sets
+of PySCF that have a potential reach 0.83 at most (lithium's apart), contracted ones for all electrons 0.93 at least."""
 
 _SHARP: Final = 300.0
 """Exponent of an s function, in units of Z², Bohr⁻², that no set for outer electrons has (164 at most). Sets contracted
@@ -65,8 +65,8 @@ def potential_of(basis: str, symbol: str) -> str | None:
     functions = load_quietly(library.load, basis, symbol)
     if functions and not _holds_all_electrons(functions, symbol):
         raise ConfigError(
-            f"Basis {basis!r} has no functions for the inner electrons of {symbol}, and PySCF has no core potential that"
-            " belongs to it; choose an all-electron basis, or one whose potential PySCF has, such as 'def2-svp'."
+            f"Basis {basis!r} has no functions for the inner electrons of {symbol}, and PySCF has no core potential"
+            " that belongs to it; choose an all-electron basis, or one whose potential PySCF has, such as 'def2-svp'."
         )
     return None
 
@@ -96,7 +96,7 @@ def _potential_name(basis: str) -> str:
             return found.expand(name)
     files = library.ALIAS.get(plain)
     if isinstance(files, tuple):  # some sets are two files, and PySCF looks for potentials in one only
-        return next(alias for alias, file in library.ALIAS.items() if file == files[0])
+        return str(next(alias for alias, file in library.ALIAS.items() if file == files[0]))
     return basis
 
 
@@ -113,4 +113,4 @@ def _holds_all_electrons(functions: Any, symbol: str) -> bool:
     norms, vectors = np.linalg.eigh(overlap)
     orthogonal = vectors[:, norms > 1e-10] / np.sqrt(norms[norms > 1e-10])
     lowest = float(np.linalg.eigvalsh(orthogonal.T @ one_electron @ orthogonal)[0])
-    return lowest < -_INNERMOST * charge(symbol) ** 2 / 2
+    return bool(lowest < -_INNERMOST * charge(symbol) ** 2 / 2)

@@ -27,8 +27,8 @@ def check_basis(reference: PyscfReference, symbols: Iterable[str]) -> None:
         symbols: Elements of the structures to come.
 
     Raises:
-        ConfigError: An unknown basis set, an element it lacks, inner electrons for which there are neither functions nor
-            a core potential, or a property these elements do not have.
+        ConfigError: An unknown basis set, an element it lacks, inner electrons for which there are neither functions
+            nor a core potential, or a property these elements do not have.
     """
     by_basis: dict[str, list[str]] = {}
     by_element = reference.basis_of(symbols)

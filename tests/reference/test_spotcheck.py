@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cloudpickle
-import numpy as np
 import pytest
 
 from alflow.campaign.requests import label_request
