@@ -1,12 +1,10 @@
 """Basis sets and core potentials: what PySCF would misunderstand silently is refused aloud.
 
-Each check answers with one sentence. Measured trap: a def2 basis on iodine without its core potential runs with all 53
-electrons, without a warning.
+Each check answers with one sentence. Core potentials are found in ``alflow.reference.cores``.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,6 +13,7 @@ from pyscf import gto
 from pyscf.gto import basis as basis_library
 
 from alflow.errors import ConfigError, did_you_mean
+from alflow.reference.cores import load_quietly, potential_of
 from alflow.reference.pyscf import PyscfReference
 
 __all__ = ["check_basis", "core_potentials", "count_functions", "without_checkpoint"]
@@ -28,7 +27,8 @@ def check_basis(reference: PyscfReference, symbols: Iterable[str]) -> None:
         symbols: Elements of the structures to come.
 
     Raises:
-        ConfigError: An unknown basis set, an element it lacks, or a property these elements do not have.
+        ConfigError: An unknown basis set, an element it lacks, inner electrons for which there are neither functions
+            nor a core potential, or a property these elements do not have.
     """
     by_basis: dict[str, list[str]] = {}
     by_element = reference.basis_of(symbols)
@@ -53,11 +53,15 @@ def core_potentials(basis: Mapping[str, str]) -> dict[str, Any]:
     Returns:
         The potential's name for each element that has one; all-electron elements are absent.
 
+    Raises:
+        ConfigError: A basis set for outer electrons only, whose potential PySCF does not have.
+
     Examples:
         >>> core_potentials({"H": "def2-svp", "I": "def2-svp"})
         {'I': 'def2-svp'}
     """
-    return {symbol: name for symbol, name in sorted(basis.items()) if _has_core_potential(name, symbol)}
+    found = {symbol: potential_of(name, symbol) for symbol, name in sorted(basis.items())}
+    return {symbol: name for symbol, name in found.items() if name is not None}
 
 
 def count_functions(symbols: Iterable[str], basis: Mapping[str, str], cartesian: bool) -> int:
@@ -93,16 +97,6 @@ def without_checkpoint(mean_field: Any) -> None:
         file.close()
 
 
-@lru_cache(256)
-def _has_core_potential(basis: str, symbol: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # PySCF advertises the basis-set exchange when it finds nothing
-        try:
-            return bool(basis_library.load_ecp(basis, symbol))
-        except (RuntimeError, KeyError):
-            return False
-
-
 def _check_basis(basis: str, elements: Sequence[str]) -> None:
     if basis.lower().startswith("gth"):
         raise ConfigError(f"Basis {basis!r} needs a GTH pseudopotential, which alflow's molecular PySCF does not use.")
@@ -119,17 +113,11 @@ def _check_basis(basis: str, elements: Sequence[str]) -> None:
     raise ConfigError(f"Basis {basis!r} has no functions for {', '.join(missing)}; choose one that covers them.")
 
 
+def _loads(basis: str, symbol: str) -> bool:
+    return bool(load_quietly(basis_library.load, basis, symbol))
+
+
 _BASIS_SPELLINGS = (
     *("sto-3g", "3-21g", "6-31g", "6-31g*", "6-31g**", "6-311g", "def2-svp", "def2-svpd", "def2-tzvp", "def2-tzvpp"),
     *("def2-tzvpd", "def2-qzvp", "cc-pvdz", "cc-pvtz", "cc-pvqz", "aug-cc-pvdz", "aug-cc-pvtz", "lanl2dz"),
 )
-
-
-@lru_cache(256)
-def _loads(basis: str, symbol: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            return bool(basis_library.load(basis, symbol))
-        except (basis_library.BasisNotFoundError, KeyError, RuntimeError):
-            return False

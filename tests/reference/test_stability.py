@@ -8,7 +8,7 @@ import pytest
 
 from alflow.domain import Evaluation, Failure, FailureKind, Structure
 from alflow.reference import PyscfReference
-from alflow.reference.stability import gap_gate_ev
+from alflow.reference.scf import Field, converge
 from tests.reference.hard_cases import CASES, FUNCTIONALS, diatomic, search, stretched_water
 
 
@@ -18,17 +18,33 @@ from tests.reference.hard_cases import CASES, FUNCTIONALS, diatomic, search, str
     # Cr2 takes a quarter of a minute at best; tests.reference.hard_cases computes it with all of them.
     [(name, method) for name in CASES for method in FUNCTIONALS if name != "Cr2" or method == "b3lyp"],
 )
-def test_a_hard_case_ends_converged_and_stable(name: str, functional: str) -> None:
+def test_a_hard_case_ends_converged_with_nothing_wrong_in_its_label(name: str, functional: str) -> None:
+    outcome = hard_level(name, functional).evaluate(CASES[name])
+    assert isinstance(outcome, Evaluation), outcome
+    assert outcome.diagnostics["gradient_norm_ha"] <= 1.5e-5
+    assert outcome.diagnostics["defects"] == []
+
+
+@pytest.mark.parametrize("functional", ["hf", "pbe"])
+@pytest.mark.parametrize("name", ["N2 2.5 Å", "O2 triplet 2.2 Å", "hydroxide", "hydroxyl", "methyl", "water 3.0 Å"])
+def test_nothing_lies_below_the_field_of_a_hard_case_where_pyscfs_own_test_looks(name: str, functional: str) -> None:
+    """Whatever the gap, and whatever alflow's own test said or left out; restricted ones in both ways."""
+    field = converge(hard_level(name, functional), CASES[name])
+    assert isinstance(field, Field)
+    restricted = field.mean_field.mo_coeff.ndim == 2
+    orbitals, _, inside, outside = field.mean_field.stability(internal=True, external=restricted, return_status=True)
+    if not inside:  # O2's π orbitals turn freely but for the grid: −3·10⁻⁵ Ha, and nothing is below
+        follower = field.mean_field.newton().run(orbitals, field.mean_field.mo_occ)
+        assert follower.e_tot > field.mean_field.e_tot - 1e-6
+    assert outside or not restricted, "a restricted singlet that would break its symmetry"
+
+
+def hard_level(name: str, functional: str) -> PyscfReference:
+    """The level at which a hard case is computed here."""
     reference = PyscfReference(functional=functional, basis="sto-3g", grid_level=1, spin_policy="broken_symmetry")
     if name.startswith("LiF"):
-        reference = replace(reference, basis="6-31g", auxiliary_basis="def2-universal-jkfit")
-    outcome = reference.evaluate(CASES[name])
-    assert isinstance(outcome, Evaluation), outcome
-    found = outcome.diagnostics
-    assert found["gradient_norm_ha"] <= 1.5e-5
-    assert found["internal_stability"] == "stable" or found["gap_ev"] > gap_gate_ev(reference.method.exact_exchange)
-    assert found["external_stability"] != "unstable" or found["broken_symmetry"]
-    assert found["defects"] == []
+        return replace(reference, basis="6-31g", auxiliary_basis="def2-universal-jkfit")
+    return reference
 
 
 @pytest.mark.parametrize(
