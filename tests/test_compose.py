@@ -179,7 +179,10 @@ def running(folder: Path, here: OnLoopback, *services: str) -> Iterator[dict[str
         for process in reversed(started.values()):
             process.terminate()
         for process in started.values():
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # Dask does not always hear of it while it starts
+                process.kill()
 
 
 @pytest.mark.slow
@@ -192,7 +195,7 @@ def test_the_command_lines_of_compose_run_a_campaign(tmp_path: Path) -> None:
     pools = ("label", "explore", "train")
     with running(tmp_path, here, "scheduler", *pools) as started:
         healthy: set[str] = set()
-        ends = time.monotonic() + 90
+        ends = time.monotonic() + 240  # all of them import torch at once
         while healthy != set(started):
             healthy |= {name for name in started if name not in healthy and here.healthy(name)}
             assert time.monotonic() < ends, (healthy, *((tmp_path / f"{n}.txt").read_text()[-500:] for n in started))
