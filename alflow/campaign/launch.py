@@ -19,6 +19,7 @@ from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
 from alflow.campaign.given import check_labels
 from alflow.campaign.interrupts import interruptible
+from alflow.campaign.leftovers import keep_leftovers, spooled_now
 from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import BEAT_S, Observer, Runner
@@ -221,9 +222,15 @@ def _drive(
 
 
 def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:
-    """A finished campaign is not run again: its end is told once more."""
+    """A finished campaign is not run again: its end is told once more. Labels that came after it are kept."""
     log.info("Campaign '%s' has finished (%s); nothing is left to do.", record.name, record.reason)
     folder = folder_of(record, config.database)
+    if spooled_now(folder / "spool"):
+        lease = store.acquire(record.id, Holder.current())
+        try:
+            keep_leftovers(store, lease, folder / "spool", str(record.config["level_id"]))
+        finally:
+            store.release(lease, "finished", record.reason)
     state = Bookmark(store, record.id, folder).replay()
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")

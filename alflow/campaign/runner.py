@@ -45,6 +45,7 @@ from alflow.campaign.events import (
 )
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.given import given_committee, given_labels, restore_committee
+from alflow.campaign.leftovers import keep_leftovers
 from alflow.campaign.ledger import Ledger, Step
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders, problem_of
@@ -123,6 +124,8 @@ class Runner:
         with ThreadPoolExecutor(1, "orders") as self._clerk, _without_pauses():
             self._take_up()
             self._loop()
+            if self._known.phase == "finished":
+                self._keep_leftovers()
         return self._known
 
     def _take_up(self) -> None:
@@ -189,17 +192,18 @@ class Runner:
             if r.kind == "label" and r.request is not None
         }
         for spooled in sweep_spool(self._site.spool):
-            if spooled.level_id != self._site.reference.level.id:
-                continue
             found = running.get(spooled.structure_id)
-            if found is None:
-                if self._store.find_label(spooled.structure_id, spooled.level_id) is not None:
-                    remove_spooled(self._site.spool, spooled.result)
+            if found is None or spooled.level_id != self._site.reference.level.id:
                 continue
             task, request = found
             structure = self._store.structure(request.structure_id)
             result, execution = spooled.result, self._ledger.open_execution(task, request.frame_id)
             self._record(self._results.recovered(task, request.frame_id, structure, result, execution))
+        self._keep_leftovers()
+
+    def _keep_leftovers(self) -> None:
+        """Commit finished labels that no task in flight will bring."""
+        keep_leftovers(self._store, self._lease, self._site.spool, self._site.reference.level.id)
 
     def _take(self, completions: Sequence[Completion]) -> None:
         steps: list[Step] = []
