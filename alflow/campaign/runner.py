@@ -45,8 +45,8 @@ from alflow.campaign.events import (
 )
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.given import given_committee, given_labels, restore_committee
-from alflow.campaign.leftovers import keep_leftovers
 from alflow.campaign.ledger import Ledger, Step
+from alflow.campaign.leftovers import keep_leftovers
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders, problem_of
 from alflow.campaign.results import Interpretation, Results
