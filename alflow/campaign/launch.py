@@ -15,6 +15,7 @@ from typing import Any
 from alflow.campaign.bookmark import Bookmark
 from alflow.campaign.broadcast import broadcasting
 from alflow.campaign.config import CampaignConfig, available_cores, comparable, parse_config
+from alflow.campaign.ending import give_back
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
 from alflow.campaign.given import check_labels
@@ -189,10 +190,10 @@ def _drive(
         )
     folder = folder_of(record, config.database)
     site = Site(record.id, config, structures, reference, folder)
-    lease = store.acquire(record.id, Holder.current())
+    lease = _acquire(store, site)
     workers: Executor | None = None
     ending: tuple[CampaignState, str] = ("stopped", "the orchestrator ended without finishing")
-    away = False
+    wrong: Exception | None = None
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
@@ -205,20 +206,27 @@ def _drive(
                 state = runner.run()
         ending = (state.phase if state.phase in ("finished", "failed") else "stopped", state.reason)
     except Unavailable as error:
-        away, ending = True, ("stopped", str(error))
+        ending, wrong = ("stopped", str(error)), error
         raise CampaignPaused(_how_to_go_on(site, error)) from None
     except AlflowError as error:
-        ending = ("stopped", str(error))
+        ending, wrong = ("stopped", str(error)), error
         raise
     except Exception as error:
-        ending = ("failed", traceback.format_exc())
+        ending, wrong = ("failed", traceback.format_exc()), error
         raise CampaignError(_how_to_go_on_when_mended(site, error)) from error
     finally:
         try:
             _close(workers)
         finally:
-            _release(store, lease, *ending, away)
+            _release(store, site, lease, *ending, wrong)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
+
+
+def _acquire(store: Store, site: Site) -> Lease:
+    try:
+        return store.acquire(site.campaign_id, Holder.current())
+    except Unavailable as error:
+        raise CampaignPaused(_how_to_go_on(site, error)) from None
 
 
 def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:
@@ -274,13 +282,13 @@ def _close(workers: Executor | None) -> None:
         log.warning("The workers could not be ended properly (%s: %s).", type(error).__name__, error)
 
 
-def _release(store: Store, lease: Lease, state: CampaignState, reason: str, away: bool) -> None:
+def _release(
+    store: Store, site: Site, lease: Lease, state: CampaignState, reason: str, wrong: Exception | None
+) -> None:
     try:
-        store.release(lease, state, reason)
-    except StoreError as error:
-        if not away:
-            raise
-        log.info("The campaign could not be given back (%s); whoever resumes it takes it over.", error)
+        give_back(store, lease, state, reason, wrong)
+    except Unavailable as error:
+        raise CampaignPaused(_how_to_go_on(site, error)) from None
 
 
 def _page_of(dashboard: str) -> str:

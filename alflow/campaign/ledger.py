@@ -54,8 +54,13 @@ class Ledger:
         self._site = site
 
     def write(self, tx: Transaction, steps: Sequence[Step]) -> None:
-        """Write events in their order, with the data that came with each, and what follows from them."""
-        numbers = tx.append_events([(s.found.event.kind, event_to_payload(s.found.event)) for s in steps])
+        """Write events in their order, with the data that came with each, and what follows from them.
+
+        Raises:
+            StoreError: The journal does not end at the state from which these events follow.
+        """
+        events = [(step.found.event.kind, event_to_payload(step.found.event)) for step in steps]
+        numbers = tx.append_events(events, first=steps[0].state.n_events)
         self._write_data(tx, steps, numbers)
         tx.finish_executions([ending for step in steps if (ending := self._ending(step)) is not None])
         jobs: list[JobRecord] = []
