@@ -23,6 +23,7 @@ from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
 from alflow.reference.course import forget_checkpoint
+from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["LabellingRun"]
@@ -380,7 +381,7 @@ def _write_found(label: Label, key: str | None, result: LabelResult, tx: Transac
     """A label that was in the spool, and the execution that made it."""
     tx.add_label(label, key)
     if key is not None:
-        message = "found in the spool: it outlived the process that waited for it"
+        message = f"{FOUND_IN_SPOOL}: it outlived the process that waited for it"
         tx.finish_execution(ExecutionEnd(key, "done", message=message, **spent_on(result)))
 
 

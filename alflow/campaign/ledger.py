@@ -24,6 +24,7 @@ from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
 from alflow.domain import FailureKind
 from alflow.reference import LabelResult
+from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.store import ExecutionEnd, ExecutionKind, ExecutionRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Ledger", "Step"]
@@ -169,7 +170,7 @@ class Ledger:
         key = self.open_execution(event.task, event.frame_id) or self._key(event.task)
         if spooled is None:
             return ExecutionEnd(key, "done", message="found: nothing had to be computed")
-        message = "found in the spool: it outlived its orchestrator"
+        message = f"{FOUND_IN_SPOOL}: it outlived its orchestrator"
         return ExecutionEnd(key, "done", message=message, **spent_on(spooled))
 
     def open_execution(self, task: str, frame_id: str) -> str | None:
