@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shlex
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,13 +199,14 @@ def _drive(
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
-        workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
-        if workers.dashboard:
-            log.info("Dashboard: %s", _page_of(workers.dashboard))
-        with broadcasting(config.database, config.name, workers.board) as watchers:
-            runner = Runner(store, lease, site, workers, (*observers, *watchers))
-            with interruptible(runner.request_stop):
-                state = runner.run()
+        with _beating_meanwhile(store, lease) as begun:
+            workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
+            if workers.dashboard:
+                log.info("Dashboard: %s", _page_of(workers.dashboard))
+            with broadcasting(config.database, config.name, workers.board) as watchers:
+                runner = Runner(store, lease, site, workers, (*observers, *watchers))
+                with interruptible(runner.request_stop):
+                    state = runner.run(begun)
         ending = (state.phase if state.phase in ("finished", "failed") else "stopped", state.reason)
     except Unavailable as error:
         ending, wrong = ("stopped", str(error)), error
@@ -312,6 +315,30 @@ def _beating(store: Store, lease: Lease) -> Callable[[], None]:
             store.beat(lease)
 
     return beat
+
+
+@contextmanager
+def _beating_meanwhile(store: Store, lease: Lease) -> Iterator[Callable[[], None]]:
+    """Show that the campaign is driven while workers start and the journal is read, until what is given is called.
+
+    It takes a thread, because starting workers is one call into Dask.
+    """
+    begun = threading.Event()
+
+    def beat() -> None:
+        while not begun.wait(BEAT_S):
+            try:
+                store.beat(lease)
+            except StoreError:
+                return  # whatever is wrong, the next write tells
+
+    thread = threading.Thread(target=beat, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield begun.set
+    finally:
+        begun.set()
+        thread.join(BEAT_S)
 
 
 def _workers(config: CampaignConfig, folder: Path, waiting: Callable[[], None]) -> Executor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -111,8 +111,11 @@ class Runner:
         """Ask the loop, from a signal handler, to start nothing new."""
         self._stopping = True
 
-    def run(self) -> State:
+    def run(self, begun: Callable[[], None] = lambda: None) -> State:
         """Replay the journal, take up what was left, and carry on to the end.
+
+        Args:
+            begun: Called when the loop begins, which beats by itself.
 
         Returns:
             The last state: finished, stopped or failed.
@@ -123,6 +126,7 @@ class Runner:
         """
         with ThreadPoolExecutor(1, "orders") as self._clerk, _without_pauses():
             self._take_up()
+            begun()
             self._loop()
             if self._known.phase == "finished":
                 self._keep_leftovers()

@@ -146,9 +146,9 @@ def test_a_foreign_writer_that_never_ends_pauses_the_campaign_with_exit_code_75(
         run_campaign(config, observers=[CutAfter(6)])
     run = Runner.run
 
-    def run_locked(runner: Runner) -> State:
+    def run_locked(runner: Runner, begun: Callable[[], None]) -> State:
         with locked(config.database):
-            return run(runner)
+            return run(runner, begun)
 
     monkeypatch.setattr(Runner, "run", run_locked)
     monkeypatch.setattr(sys, "argv", ["alflow", "resume", config.database])
