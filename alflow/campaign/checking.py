@@ -313,8 +313,8 @@ def _digests(moment: Snapshot, committees: Sequence[CommitteeRecord]) -> Finding
 
 
 def _spool(moment: Snapshot, jobs: Sequence[JobRecord], spool: Path) -> Finding:
-    """What waits in the spool is committed already, or somebody will ask for it."""
-    wanted = {(job.structure_id, job.level_id) for job in jobs if job.state not in ("done", "dropped")}
+    """What waits in the spool is committed already, or will be by the next process that drives the campaign."""
+    wanted = {(job.structure_id, job.level_id) for job in jobs}
     broken, checked = [], 0
     for path in sorted(spool.glob("*.label.json")):
         try:
@@ -327,7 +327,7 @@ def _spool(moment: Snapshot, jobs: Sequence[JobRecord], spool: Path) -> Finding:
         checked += 1
         key = (found.structure_id, found.level_id)
         if key not in wanted and moment.find_label(*key) is None:
-            broken.append(f"{path}: structure {key[0][:12]} has no label, and nobody asks for it")
+            broken.append(f"{path}: structure {key[0][:12]} has no label, and nobody asked for it")
     return Finding.of("spool", "What waits in the spool is committed or will be.", checked, broken)
 
 

@@ -84,7 +84,7 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](replace(state, n_events=state.n_events + 1), event)
-    if isinstance(event, BEFORE_RESUMING) or (isinstance(event, LabelDone) and event.recovered):
+    if isinstance(event, BEFORE_RESUMING) or (isinstance(event, LabelDone | LabelFailed) and event.recovered):
         return changed, commands  # nothing starts before the tasks that ran beside it are taken up
     planned, further = plan(changed)
     return planned, commands + further

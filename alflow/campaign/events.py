@@ -205,12 +205,21 @@ class LabelDone:
 
 @dataclass(frozen=True)
 class LabelFailed:
-    """An attempt at a label gave no usable result; the failure counts against the label."""
+    """An attempt at a label gave no usable result; the failure counts against the label.
+
+    Attributes:
+        task: The attempt.
+        frame_id: The frame it was made for.
+        failure: Class of the failure.
+        message: What was wrong.
+        recovered: Whether the result was found in the spool of an orchestrator that died, as in :class:`LabelDone`.
+    """
 
     task: str
     frame_id: str
     failure: str
     message: str
+    recovered: bool = False
     kind: Literal["label_failed"] = "label_failed"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from alflow.campaign.ending import give_back
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.labelling import check_name, find_or_create
 from alflow.campaign.plausibility import implausible
@@ -152,11 +154,12 @@ def import_labels(
         FormatError: The file changed meanwhile; the batches before are stored.
     """
     check_name(name)
-    with Store.open(database, create=True, patience_s=PATIENCE_S) as store:
+    with Store.open(database, create=True, patience_s=PATIENCE_S) as store, _pausing(database):
         record = find_or_create(store, database, name, level)
         lease = store.acquire(record.id, Holder.current())
         run = _Run(store, lease, record.id, level, origin)
         ended = "it ended before all labels were imported"
+        wrong: BaseException | None = None
         try:
             with interruptible(run.request_stop):
                 run.begin(len(source))
@@ -166,14 +169,24 @@ def import_labels(
                     run.take(batch)
                     watcher(len(batch))
             ended = run.end()
-        except Unavailable as error:
-            raise CampaignPaused(
-                f"{error} What was imported until then is safe; once {shown(database)} can be used again, the same "
-                "command goes on."
-            ) from None
+        except BaseException as error:
+            wrong = error
+            raise
         finally:
-            store.release(lease, "stopped" if ended else "finished", ended)
+            give_back(store, lease, "stopped" if ended else "finished", ended, wrong)
         return run.done
+
+
+@contextmanager
+def _pausing(database: str) -> Iterator[None]:
+    """A database that stays away is no failure: tell how to go on."""
+    try:
+        yield
+    except Unavailable as error:
+        raise CampaignPaused(
+            f"{error} What was imported until then is safe; once {shown(database)} can be used again, the same "
+            "command goes on."
+        ) from None
 
 
 class _Run:

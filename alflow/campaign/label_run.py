@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
 from alflow.reference.course import forget_checkpoint, has_advanced
+from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["LabellingRun"]
@@ -95,37 +96,46 @@ class LabellingRun:
             label = self._store.find_label(identity, level.id)
             if label is not None:
                 known[identity] = flags_in(label.evaluation)
-        waiting: list[tuple[bool, float, JobRecord]] = []
-        with self._store.transaction(self._lease) as tx:
-            tx.close_lost_executions()
-            tx.set_campaign_state("running", "")
-            seq = tx.append_event("labelling_started", {"slots": slots, "structures": len(self._structures)})
-            tx.add_level(level)
-            for number, (identity, structure) in enumerate(self._structures.items()):
-                frame = frame_name(self._campaign_id, "given", -1, 0, identity)
-                job = before.get(self._job_name(identity))
-                if job is None:
-                    tx.add_frame(
-                        FrameRecord(frame, self._campaign_id, identity, "given", "seed", step=number, event_seq=seq),
-                        structure,
-                    )
-                    job = JobRecord(self._job_name(identity), self._campaign_id, frame, identity, level.id, "seed")
-                failed = job.state == "quarantined"
-                if failed:
-                    job = replace(job, attempts=0, n_lost=0)  # asked for again: it gets another chance
-                if identity in known:
-                    job = _done(job, seq if job.state != "done" else job.event_seq)
-                else:
-                    job = replace(job, state="pending")
-                    waiting.append((failed, -self._sizes[identity], job))
-                tx.put_job(job)
-            strays = [j for j in before.values() if j.state == "running" and j.structure_id not in self._structures]
-            tx.put_jobs([replace(job, state="pending") for job in strays])  # of another file, before a kill
+        write = partial(self._write_down, slots, before, known)
+        waiting = self._store.write(self._lease, write)
         self.waiting.extend(job for *_, job in sorted(waiting, key=lambda item: item[:2]))
         for identity, flags in known.items():
             self._tell(identity, "known", flags=flags)
         self._expect()
         self._watcher(self.found)
+
+    def _write_down(
+        self, slots: int, before: Mapping[str, JobRecord], known: Collection[str], tx: Transaction
+    ) -> list[tuple[bool, float, JobRecord]]:
+        """Write down what is to be done; returns the jobs that wait, each after what tells its place in the line."""
+        level = self._reference.level
+        tx.close_lost_executions()
+        tx.set_campaign_state("running", "")
+        seq = tx.append_event("labelling_started", {"slots": slots, "structures": len(self._structures)})
+        tx.add_level(level)
+        frames: list[tuple[FrameRecord, Structure]] = []
+        jobs: list[JobRecord] = []
+        waiting: list[tuple[bool, float, JobRecord]] = []
+        for number, (identity, structure) in enumerate(self._structures.items()):
+            job = before.get(self._job_name(identity))
+            if job is None:
+                name = frame_name(self._campaign_id, "given", -1, 0, identity)
+                frame = FrameRecord(name, self._campaign_id, identity, "given", "seed", step=number, event_seq=seq)
+                frames.append((frame, structure))
+                job = JobRecord(self._job_name(identity), self._campaign_id, name, identity, level.id, "seed")
+            failed = job.state == "quarantined"
+            if failed:
+                job = replace(job, attempts=0, n_lost=0)  # asked for again: it gets another chance
+            if identity in known:
+                job = _done(job, seq if job.state != "done" else job.event_seq)
+            else:
+                job = replace(job, state="pending")
+                waiting.append((failed, -self._sizes[identity], job))
+            jobs.append(job)
+        tx.add_frames(frames)
+        strays = [j for j in before.values() if j.state == "running" and j.structure_id not in self._structures]
+        tx.put_jobs([*jobs, *(replace(job, state="pending") for job in strays)])  # of another file, before a kill
+        return waiting
 
     def drive(self, executor: Callable[[], Executor]) -> None:
         """Compute what waits, until nothing does or a signal says stop."""
@@ -160,15 +170,17 @@ class LabellingRun:
         """
         try:
             self._import_spool()
-            with self._store.transaction(self._lease) as tx:
-                tx.close_lost_executions()
-                for job in self._store.jobs(self._campaign_id, state="running"):
-                    if self._store.find_label(job.structure_id, job.level_id) is None:
-                        tx.put_job(replace(job, state="pending"))
-                    else:
-                        tx.put_job(_done(job, tx.append_event("label_done", {"frame_id": job.frame_id})))
+            self._store.write(self._lease, self._close)
         except Fenced:
             return
+
+    def _close(self, tx: Transaction) -> None:
+        tx.close_lost_executions()
+        for job in self._store.jobs(self._campaign_id, state="running"):
+            if self._store.find_label(job.structure_id, job.level_id) is None:
+                tx.put_job(replace(job, state="pending"))
+            else:
+                tx.put_job(_done(job, tx.append_event("label_done", {"frame_id": job.frame_id})))
 
     def _import_spool(self) -> None:
         """Commit labels that were computed by somebody who did not live to commit them."""
@@ -385,7 +397,7 @@ def _write_found(label: Label, key: str | None, result: LabelResult, tx: Transac
     """A label that was in the spool, and the execution that made it."""
     tx.add_label(label, key)
     if key is not None:
-        message = "found in the spool: it outlived the process that waited for it"
+        message = f"{FOUND_IN_SPOOL}: it outlived the process that waited for it"
         tx.finish_execution(ExecutionEnd(key, "done", message=message, **spent_on(result)))
 
 

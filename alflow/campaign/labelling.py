@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from alflow.campaign.config import NAME_PATTERN
+from alflow.campaign.ending import give_back
 from alflow.campaign.executors import Executor
 from alflow.campaign.interrupts import interruptible
 from alflow.campaign.label_run import LabellingRun
@@ -62,39 +65,60 @@ def label_structures(
     check_name(name)
     with Store.open(database, create=True, patience_s=PATIENCE_S) as store:
         record = find_or_create(store, database, name, reference.level)
-        lease = store.acquire(record.id, Holder.current())
-        run: LabellingRun | None = None
-        left: int | None = None
         spool = folder_of(record, database) / "spool"
-        try:
-            run = LabellingRun(store, lease, record.id, structures, reference, limits, spool, watcher)
-            with interruptible(run.request_stop):
-                run.prepare(slots)
-                if run.waiting:
-                    run.drive(executor)
-            left = sum(item.state == "open" for item in run.found)
-        except Unavailable as error:
-            run = None  # nothing can be settled now
-            raise CampaignPaused(
-                f"{error} It stayed so for {PATIENCE_S:g} s. What was committed is safe; labels that were finished "
-                f"meanwhile wait in {spool}. Once the database can be used again, the same command goes on."
-            ) from None
-        finally:
-            _end(store, lease, run, left)
+        with _pausing(spool):
+            lease = store.acquire(record.id, Holder.current())
+            run: LabellingRun | None = None
+            left: int | None = None
+            try:
+                run = LabellingRun(store, lease, record.id, structures, reference, limits, spool, watcher)
+                with interruptible(run.request_stop):
+                    run.prepare(slots)
+                    if run.waiting:
+                        run.drive(executor)
+                left = sum(item.state == "open" for item in run.found)
+            except Unavailable as error:
+                _give_back(store, lease, left, error)  # nothing can be settled now
+                raise
+            except BaseException as error:
+                _end(store, lease, run, left, error)
+                raise
+            _end(store, lease, run, left, None)
         return run.found
 
 
-def _end(store: Store, lease: Lease, run: LabellingRun | None, left: int | None) -> None:
-    """Leave nothing open, and give the name back; as far as the database can be used."""
-    reason = "it ended before all structures were labelled" if left is None else f"{left} structures are left"
+@contextmanager
+def _pausing(spool: Path) -> Iterator[None]:
+    """A database that stays away is no failure: tell how to go on."""
+    try:
+        yield
+    except Unavailable as error:
+        raise CampaignPaused(
+            f"{error} It stayed so for {PATIENCE_S:g} s. What was committed is safe; labels that were finished "
+            f"meanwhile wait in {spool}. Once the database can be used again, the same command goes on."
+        ) from None
+
+
+def _end(store: Store, lease: Lease, run: LabellingRun | None, left: int | None, wrong: BaseException | None) -> None:
+    """Leave nothing open, and give the name back."""
     try:
         if run is not None:
             run.settle()
-    finally:
-        try:
-            store.release(lease, "stopped" if left != 0 else "finished", reason if left != 0 else "")
-        except Unavailable as error:
-            log.info("The name could not be given back (%s); whoever goes on takes it over.", error)
+    except Unavailable as error:
+        _give_back(store, lease, left, error)
+        if wrong is None:
+            raise
+        log.info("What was under way could not be settled (%s); the same command does so.", error)
+        return
+    _give_back(store, lease, left, wrong)
+
+
+def _give_back(store: Store, lease: Lease, left: int | None, wrong: BaseException | None) -> None:
+    if left == 0:
+        give_back(store, lease, "finished", "", wrong)
+    else:
+        reason = "it ended before all structures were labelled" if left is None else f"{left} structures are left"
+        give_back(store, lease, "stopped", reason, wrong)
 
 
 def check_name(name: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shlex
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +17,12 @@ from typing import Any
 from alflow.campaign.bookmark import Bookmark
 from alflow.campaign.broadcast import broadcasting
 from alflow.campaign.config import CampaignConfig, available_cores, comparable, parse_config
+from alflow.campaign.ending import give_back
 from alflow.campaign.executors import Executor, InlineExecutor
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, LocalWorkers, SlurmWorkers
 from alflow.campaign.given import check_labels
 from alflow.campaign.interrupts import interruptible
+from alflow.campaign.leftovers import keep_leftovers, spooled_now
 from alflow.campaign.pools import check_resources, fitted, pool_table, pools_of, threads_for
 from alflow.campaign.preflight import check_campaign, read_starting_structures
 from alflow.campaign.runner import BEAT_S, Observer, Runner
@@ -188,42 +192,56 @@ def _drive(
         )
     folder = folder_of(record, config.database)
     site = Site(record.id, config, structures, reference, folder)
-    lease = store.acquire(record.id, Holder.current())
+    lease = _acquire(store, site)
     workers: Executor | None = None
     ending: tuple[CampaignState, str] = ("stopped", "the orchestrator ended without finishing")
-    away = False
+    wrong: Exception | None = None
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
-        workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
-        if workers.dashboard:
-            log.info("Dashboard: %s", _page_of(workers.dashboard))
-        with broadcasting(config.database, config.name, workers.board) as watchers:
-            runner = Runner(store, lease, site, workers, (*observers, *watchers))
-            with interruptible(runner.request_stop):
-                state = runner.run()
+        with _beating_meanwhile(store, lease) as begun:
+            workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
+            if workers.dashboard:
+                log.info("Dashboard: %s", _page_of(workers.dashboard))
+            with broadcasting(config.database, config.name, workers.board) as watchers:
+                runner = Runner(store, lease, site, workers, (*observers, *watchers))
+                with interruptible(runner.request_stop):
+                    state = runner.run(begun)
         ending = (state.phase if state.phase in ("finished", "failed") else "stopped", state.reason)
     except Unavailable as error:
-        away, ending = True, ("stopped", str(error))
+        ending, wrong = ("stopped", str(error)), error
         raise CampaignPaused(_how_to_go_on(site, error)) from None
     except AlflowError as error:
-        ending = ("stopped", str(error))
+        ending, wrong = ("stopped", str(error)), error
         raise
     except Exception as error:
-        ending = ("failed", traceback.format_exc())
+        ending, wrong = ("failed", traceback.format_exc()), error
         raise CampaignError(_how_to_go_on_when_mended(site, error)) from error
     finally:
         try:
             _close(workers)
         finally:
-            _release(store, lease, *ending, away)
+            _release(store, site, lease, *ending, wrong)
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
 
 
+def _acquire(store: Store, site: Site) -> Lease:
+    try:
+        return store.acquire(site.campaign_id, Holder.current())
+    except Unavailable as error:
+        raise CampaignPaused(_how_to_go_on(site, error)) from None
+
+
 def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:
-    """A finished campaign is not run again: its end is told once more."""
+    """A finished campaign is not run again: its end is told once more. Labels that came after it are kept."""
     log.info("Campaign '%s' has finished (%s); nothing is left to do.", record.name, record.reason)
     folder = folder_of(record, config.database)
+    if spooled_now(folder / "spool"):
+        lease = store.acquire(record.id, Holder.current())
+        try:
+            keep_leftovers(store, lease, folder / "spool", str(record.config["level_id"]))
+        finally:
+            store.release(lease, "finished", record.reason)
     state = Bookmark(store, record.id, folder).replay()
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
@@ -267,13 +285,13 @@ def _close(workers: Executor | None) -> None:
         log.warning("The workers could not be ended properly (%s: %s).", type(error).__name__, error)
 
 
-def _release(store: Store, lease: Lease, state: CampaignState, reason: str, away: bool) -> None:
+def _release(
+    store: Store, site: Site, lease: Lease, state: CampaignState, reason: str, wrong: Exception | None
+) -> None:
     try:
-        store.release(lease, state, reason)
-    except StoreError as error:
-        if not away:
-            raise
-        log.info("The campaign could not be given back (%s); whoever resumes it takes it over.", error)
+        give_back(store, lease, state, reason, wrong)
+    except Unavailable as error:
+        raise CampaignPaused(_how_to_go_on(site, error)) from None
 
 
 def _page_of(dashboard: str) -> str:
@@ -297,6 +315,30 @@ def _beating(store: Store, lease: Lease) -> Callable[[], None]:
             store.beat(lease)
 
     return beat
+
+
+@contextmanager
+def _beating_meanwhile(store: Store, lease: Lease) -> Iterator[Callable[[], None]]:
+    """Show that the campaign is driven while workers start and the journal is read, until what is given is called.
+
+    It takes a thread, because starting workers is one call into Dask.
+    """
+    begun = threading.Event()
+
+    def beat() -> None:
+        while not begun.wait(BEAT_S):
+            try:
+                store.beat(lease)
+            except StoreError:
+                return  # whatever is wrong, the next write tells
+
+    thread = threading.Thread(target=beat, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield begun.set
+    finally:
+        begun.set()
+        thread.join(BEAT_S)
 
 
 def _workers(config: CampaignConfig, folder: Path, waiting: Callable[[], None]) -> Executor:

@@ -24,6 +24,7 @@ from alflow.campaign.site import Site, execution_key
 from alflow.campaign.state import State
 from alflow.domain import FailureKind
 from alflow.reference import LabelResult
+from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.store import ExecutionEnd, ExecutionKind, ExecutionRecord, JobRecord, Lease, Store, Transaction
 
 __all__ = ["Ledger", "Step"]
@@ -54,8 +55,13 @@ class Ledger:
         self._site = site
 
     def write(self, tx: Transaction, steps: Sequence[Step]) -> None:
-        """Write events in their order, with the data that came with each, and what follows from them."""
-        numbers = tx.append_events([(s.found.event.kind, event_to_payload(s.found.event)) for s in steps])
+        """Write events in their order, with the data that came with each, and what follows from them.
+
+        Raises:
+            StoreError: The journal does not end at the state from which these events follow.
+        """
+        events = [(step.found.event.kind, event_to_payload(step.found.event)) for step in steps]
+        numbers = tx.append_events(events, first=steps[0].state.n_events)
         self._write_data(tx, steps, numbers)
         tx.finish_executions([ending for step in steps if (ending := self._ending(step)) is not None])
         jobs: list[JobRecord] = []
@@ -164,7 +170,7 @@ class Ledger:
         key = self.open_execution(event.task, event.frame_id) or self._key(event.task)
         if spooled is None:
             return ExecutionEnd(key, "done", message="found: nothing had to be computed")
-        message = "found in the spool: it outlived its orchestrator"
+        message = f"{FOUND_IN_SPOOL}: it outlived its orchestrator"
         return ExecutionEnd(key, "done", message=message, **spent_on(spooled))
 
     def open_execution(self, task: str, frame_id: str) -> str | None:

@@ -152,26 +152,21 @@ class Results:
         """A label that exists, just made or made before: to be learnt from, if its energy and its grid allow it."""
         frame = self._open.frame(frame_id)
         surprise = self._learn(frame, label)
-        if frame.decision == "audit":
-            surprise = (
-                None  # where the committee errs most an audit is worth most: left out, the estimate would be too low
-            )
+        if frame.decision == "audit":  # left out where the committee errs most, the estimate would be too low
+            surprise = None
         wrong = surprise or grid_doubt(label.evaluation.diagnostics)
-        if wrong is None:
-            return _done(task, frame, label, execution)
-        message = f"The label is stored and not learnt from: {wrong}."
-        event = LabelFailed(task, frame_id, FailureKind.REJECTED.value, message)
-        return replace(_done(task, frame, label, execution), event=event)
+        return _done(task, frame, label, execution) if wrong is None else _refused(task, frame, label, execution, wrong)
 
     def recovered(
         self, task: str, frame_id: str, structure: Structure, result: LabelResult, execution: str | None
     ) -> Interpretation:
-        """A label that an orchestrator paid for and did not live to commit. Its energy is not judged."""
+        """A label that an orchestrator paid for and did not live to commit. Its energy is not judged, its grid is."""
         assert isinstance(result.outcome, Evaluation)
         label = Label(structure, self._site.reference.level, result.outcome, result.provenance)
         key = execution or execution_key(self._site.campaign_id, self._epoch, task)
-        made = _done(task, self._open.frame(frame_id), label, key)
-        assert isinstance(made.event, LabelDone)
+        frame, wrong = self._open.frame(frame_id), grid_doubt(result.outcome.diagnostics)
+        made = _done(task, frame, label, key) if wrong is None else _refused(task, frame, label, key, wrong)
+        assert isinstance(made.event, LabelDone | LabelFailed)
         return replace(made, event=replace(made.event, recovered=True), spooled=result)
 
     def _learn(self, frame: FrameRecord, label: Label) -> str | None:
@@ -325,6 +320,12 @@ def _done(task: str, frame: FrameRecord, label: Label, execution: str | None) ->
         mean_error = float(np.abs(difference).mean())
 
     return Interpretation(LabelDone(task, frame.id, max_error, mean_error), label=(label, execution))
+
+
+def _refused(task: str, frame: FrameRecord, label: Label, execution: str | None, wrong: str) -> Interpretation:
+    """A label is there, and something is wrong with it: it is stored all the same."""
+    message = f"The label is stored and not learnt from: {wrong}."
+    return Interpretation(LabelFailed(task, frame.id, FailureKind.REJECTED.value, message), label=(label, execution))
 
 
 def _frame_of(state: State, task: LabelTask) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -46,6 +46,7 @@ from alflow.campaign.events import (
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.given import given_committee, given_labels, restore_committee
 from alflow.campaign.ledger import Ledger, Step
+from alflow.campaign.leftovers import keep_leftovers
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Orders, problem_of
 from alflow.campaign.results import Interpretation, Results
@@ -111,8 +112,11 @@ class Runner:
         """Ask the loop, from a signal handler, to start nothing new."""
         self._stopping = True
 
-    def run(self) -> State:
+    def run(self, begun: Callable[[], None] = lambda: None) -> State:
         """Replay the journal, take up what was left, and carry on to the end.
+
+        Args:
+            begun: Called when the loop begins, which beats by itself.
 
         Returns:
             The last state: finished, stopped or failed.
@@ -123,7 +127,10 @@ class Runner:
         """
         with ThreadPoolExecutor(1, "orders") as self._clerk, _without_pauses():
             self._take_up()
+            begun()
             self._loop()
+            if self._known.phase == "finished":
+                self._keep_leftovers()
         return self._known
 
     def _take_up(self) -> None:
@@ -194,17 +201,18 @@ class Runner:
             if r.kind == "label" and r.request is not None
         }
         for spooled in sweep_spool(self._site.spool):
-            if spooled.level_id != self._site.reference.level.id:
-                continue
             found = running.get(spooled.structure_id)
-            if found is None:
-                if self._store.find_label(spooled.structure_id, spooled.level_id) is not None:
-                    remove_spooled(self._site.spool, spooled.result)
+            if found is None or spooled.level_id != self._site.reference.level.id:
                 continue
             task, request = found
             structure = self._store.structure(request.structure_id)
             result, execution = spooled.result, self._ledger.open_execution(task, request.frame_id)
             self._record(self._results.recovered(task, request.frame_id, structure, result, execution))
+        self._keep_leftovers()
+
+    def _keep_leftovers(self) -> None:
+        """Commit finished labels that no task in flight will bring."""
+        keep_leftovers(self._store, self._lease, self._site.spool, self._site.reference.level.id)
 
     def _take(self, completions: Sequence[Completion]) -> None:
         steps: list[Step] = []

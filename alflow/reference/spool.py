@@ -29,6 +29,7 @@ from alflow.domain.structure import FloatArray
 from alflow.reference.request import LabelResult
 
 __all__ = [
+    "FOUND_IN_SPOOL",
     "SpooledResult",
     "find_spooled",
     "read_spooled",
@@ -38,6 +39,9 @@ __all__ = [
     "write_durably",
     "write_spooled",
 ]
+
+FOUND_IN_SPOOL: Final = "found in the spool"
+"""How the message begins of an execution that nobody waited for when its label was ready."""
 
 _FORMAT: Final = "alflow-spool-1"
 _SUFFIX: Final = ".label.json"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from alflow.domain import FailureKind
+from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.store import EventRecord, ExecutionRecord
 
 __all__ = ["TimeLedger", "TimeSplit", "split_time", "takes"]
 
 SESSIONS = ("campaign_started", "campaign_resumed", "labelling_started", "import_started")
 """Events with which an orchestrator begins."""
+
+BEFORE_RESUMING = ("committee_lost", "checkpoints_lost", "retry_requested")
+"""Events that an orchestrator may write before ``campaign_resumed``; and labels that it finds in the spool."""
 
 TAKEN_BY = {"label": "label", "explore": "explore", "score": "explore", "train": "train"}
 """Which workers take which kind of task."""
@@ -27,7 +31,8 @@ class TimeSplit:
         available_s: The same times the cores each of them had: workers, each with its threads, s.
         busy_s: Wall time of tasks by kind, times the cores of their workers, s; ``handover`` is what passed between
             handing a task out and its beginning on the worker, and between its end and the record of it: the start of
-            processes, imports, transfers, waits. Attempts that were lost are in none of them.
+            processes, imports, transfers, waits. Attempts that were lost are in none of them, and of a label that was
+            found in the spool only what its own process took.
         cpu_s: Processor time of those tasks, s.
     """
 
@@ -63,6 +68,7 @@ class TimeLedger:
         self._threads: dict[str, int] = {}
         self._taken: dict[str, float] = {}
         self._offered: dict[str, float] = {}
+        self._held: list[EventRecord] = []
 
     def add(self, executions: Iterable[ExecutionRecord], events: Iterable[EventRecord]) -> None:
         """Take note of attempts that have ended since the last time, and of the events that came meanwhile.
@@ -74,11 +80,17 @@ class TimeLedger:
         """
         ended = [row for row in executions if row.ended_at is not None and _counts(row)]
         if self._begin is None:
-            first = [row.ended_at for row in ended if row.kind == "label" and row.status == "done" and row.ended_at]
+            first = [_end_of(row) for row in ended if row.kind == "label" and row.status == "done"]
             self._begin = min(first, default=None)
         for row in ended:
             self._spend(row)
         for event in events:
+            if event.kind in BEFORE_RESUMING or event.payload.get("recovered"):
+                self._held.append(event)  # what comes next tells whose it is
+                continue
+            for held in self._held if event.kind not in SESSIONS else ():
+                self._pass(held)
+            self._held.clear()
             self._pass(event)
 
     def split(self, running: Sequence[ExecutionRecord] = ()) -> TimeSplit:
@@ -111,9 +123,9 @@ class TimeLedger:
         return shares
 
     def _spend(self, row: ExecutionRecord) -> None:
-        assert row.ended_at is not None
-        whole = (row.ended_at - row.started_at).total_seconds()
-        inside = self._since_first_label(row.started_at, row.ended_at)
+        end = _end_of(row)
+        whole = (end - row.started_at).total_seconds()
+        inside = self._since_first_label(row.started_at, end)
         threads, worker = row.threads or 1, TAKEN_BY[row.kind]
         self._threads[worker] = max(self._threads.get(worker, 1), threads)
         if inside <= 0:
@@ -161,6 +173,14 @@ def split_time(executions: Iterable[ExecutionRecord], events: Iterable[EventReco
 def _counts(row: ExecutionRecord) -> bool:
     """Whether it is known how long a task held its slot. Who was lost may have ended long before that was noticed."""
     return row.status != "lost" or (row.failure_kind is FailureKind.WALLTIME and row.wall_s is not None)
+
+
+def _end_of(row: ExecutionRecord) -> datetime:
+    """When a task was done: a label in the spool was found there only when the campaign was taken up again."""
+    assert row.ended_at is not None
+    if not row.message.startswith(FOUND_IN_SPOOL):
+        return row.ended_at
+    return min(row.ended_at, row.started_at + timedelta(seconds=row.wall_s or 0.0))
 
 
 def takes(pool: str) -> frozenset[str]:

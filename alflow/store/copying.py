@@ -17,7 +17,7 @@ from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import CampaignLocked, StoreError
 from alflow.store.belonging import NUMBERED, SHARED, belonging, key_of
 from alflow.store.lease import stands_still
-from alflow.store.opening import translated, writing
+from alflow.store.opening import may_be_idle, translated, writing
 from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord
 from alflow.store.store import Store
@@ -67,6 +67,7 @@ def copy_campaigns(
         translated(target._address),
         writing(target._engine) as write,
     ):
+        may_be_idle(write)
         _refuse_what_is_there(write, target, campaigns)
         copying = _Copying(read, write, None if whole else ids, configs)
         counts = {table.name: copying.copy(table) for table in tables}

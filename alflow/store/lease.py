@@ -22,7 +22,7 @@ from alflow.store.opening import writing
 from alflow.store.records import CampaignRecord
 from alflow.store.tables import CampaignRow
 
-__all__ = ["Holder", "Lease", "acquire", "fence", "process_mark", "release", "stands_still"]
+__all__ = ["Holder", "Lease", "acquire", "fence", "is_released", "process_mark", "release", "stands_still"]
 
 _UNKNOWN_BOOT: Final = "?"
 _LOOK_EVERY_S: Final = 1.0
@@ -190,6 +190,12 @@ def release(engine: Engine, lease: Lease, state: str, reason: str) -> None:
             .where(CampaignRow.id == lease.campaign_id)
             .values(epoch=CampaignRow.epoch + 1, holder=None, state=state, reason=reason)
         )
+
+
+def is_released(engine: Engine, lease: Lease) -> bool:
+    """Whether this very lease was given back, and nobody has the campaign since."""
+    seen = _look(engine, lease.campaign_id)
+    return seen.holder is None and seen.epoch == lease.epoch + 1
 
 
 def _look(engine: Engine, campaign_id: int) -> Any:

@@ -18,10 +18,31 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 from alflow.errors import StoreError, Unavailable
 from alflow.store.filesystem import mounts_of_this_machine, refuse_network
 
-__all__ = ["Address", "address_of", "engine_of", "prepare_file", "translated", "use_write_ahead_log", "writing"]
+__all__ = [
+    "Address",
+    "address_of",
+    "engine_of",
+    "may_be_idle",
+    "prepare_file",
+    "translated",
+    "use_write_ahead_log",
+    "writing",
+]
 
 _BUSY_TIMEOUT_S: Final = 30.0
 _CONNECT_TIMEOUT_S: Final = 10
+_SILENT_S: Final = 30
+"""How long nothing may come back through the network before a connection counts as broken, s."""
+
+_IDLE_S: Final = 60
+"""How long a transaction that writes may be forgotten before the server ends it, and frees its locks, s."""
+
+_KEPT_PROMISES: Final = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
+)
+"""A commit is on disk before the server says so, as with SQLite's ``synchronous = FULL``; more is left as it is."""
+
 _WRITE: Final = "alflow_write"
 _PLAIN_WORDS: Final = {
     "file is not a database": "this file is not an SQLite database; give the path of a store, or of a new file",
@@ -263,7 +284,7 @@ class _Watch:
 
 def _postgres_engine(address: Address, read_only: bool) -> Engine:
     assert address.url is not None
-    query = {"connect_timeout": str(_CONNECT_TIMEOUT_S), **address.url.query}
+    query = {"connect_timeout": str(_CONNECT_TIMEOUT_S), **_signs_of_life(), **address.url.query}
     try:
         engine = create_engine(address.url.set(query=query), pool_pre_ping=True, hide_parameters=True)
     except ModuleNotFoundError:
@@ -276,10 +297,31 @@ def _postgres_engine(address: Address, read_only: bool) -> Engine:
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{_BUSY_TIMEOUT_S:g}s'")
             cursor.execute("SET client_min_messages = warning")
+            cursor.execute(_KEPT_PROMISES)
+            if not read_only:
+                cursor.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
         connection.commit()
         connection.read_only = read_only
 
     return engine
+
+
+def _signs_of_life() -> dict[str, str]:
+    """Settings of libpq with which a network that swallows everything is noticed; by itself it waits for hours."""
+    idle, interval, count = max(1, _SILENT_S // 3), max(1, _SILENT_S // 6), 4
+    return {
+        "keepalives": "1",
+        "keepalives_idle": str(idle),
+        "keepalives_interval": str(interval),
+        "keepalives_count": str(count),
+        "tcp_user_timeout": str(1000 * _SILENT_S),
+    }
+
+
+def may_be_idle(connection: Connection) -> None:
+    """Let a transaction stay open while something else takes long: files that are copied, a journal replayed."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
 
 def _may_pass(error: Exception, found: str, address: Address) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Executable, Select, select, tuple_
 
-from alflow.store.opening import Address, translated
+from alflow.store.opening import Address, may_be_idle, translated
 from alflow.store.patience import NONE, Patience
 from alflow.store.tables import TableRow
 
@@ -80,6 +80,7 @@ def one_moment(engine: Engine, address: Address) -> Iterator[Connection]:
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         transaction = connection.begin()
         try:
+            may_be_idle(connection)
             yield connection
         finally:
             transaction.rollback()

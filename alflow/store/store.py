@@ -16,7 +16,7 @@ from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import StoreError
 from alflow.store.asking.selecting import Selecting
 from alflow.store.checking import Checking
-from alflow.store.lease import Holder, Lease, acquire, fence, release
+from alflow.store.lease import Holder, Lease, acquire, fence, is_released, release
 from alflow.store.opening import Address, address_of, engine_of, prepare_file, translated, use_write_ahead_log, writing
 from alflow.store.patience import Patience
 from alflow.store.reading import one_moment
@@ -78,8 +78,8 @@ class Store(Selecting):
             create: Whether to make the file and its tables if they are missing, and to bring older ones up to date.
             read_only: Whether to make writing impossible.
             upgrade: Whether to bring tables of an older alflow up to date, and make none.
-            patience_s: How long to try again when the database goes away after it was opened, s. Reading, beating and
-                :meth:`write` do so; what else fails is for the caller to try again.
+            patience_s: How long to try again when the database goes away after it was opened, s. Reading, beating,
+                :meth:`write` and taking and giving back a lease do so; what else fails is for the caller to try again.
 
         Raises:
             StoreError: It cannot be opened; the message says why and what to do.
@@ -189,10 +189,15 @@ class Store(Selecting):
 
         Raises:
             CampaignLocked: Another live process drives it, or another challenger was faster.
+            Unavailable: The database stayed away for as long as this store is patient.
             StoreError: There is no such campaign.
         """
-        with translated(self._address):
-            return acquire(self._engine, campaign_id, holder, ttl_s, take_over)
+
+        def take() -> Lease:
+            with translated(self._address):
+                return acquire(self._engine, campaign_id, holder, ttl_s, take_over)
+
+        return self._patience.keep_trying(take)
 
     def beat(self, lease: Lease) -> None:
         """Show that the holder of a lease lives. Every transaction does so too.
@@ -207,14 +212,29 @@ class Store(Selecting):
 
         self._patience.keep_trying(prove)
 
-    def release(self, lease: Lease, state: CampaignState, reason: str = "") -> None:
+    def release(self, lease: Lease, state: CampaignState, reason: str = "", patience_s: float | None = None) -> None:
         """Give a lease back and record why the campaign no longer runs.
+
+        Args:
+            lease: The lease.
+            state: How the campaign ended.
+            reason: Why.
+            patience_s: How long to try again when the database is away, s; None for as long as this store does.
 
         Raises:
             Fenced: The campaign was taken over.
+            Unavailable: The database stayed away for that long.
         """
-        with translated(self._address):
-            release(self._engine, lease, state, reason)
+        in_doubt = False
+
+        def give_back() -> None:
+            nonlocal in_doubt
+            with translated(self._address):
+                if not (in_doubt and is_released(self._engine, lease)):
+                    in_doubt = True
+                    release(self._engine, lease, state, reason)
+
+        (self._patience if patience_s is None else Patience(patience_s)).keep_trying(give_back)
 
     def holder_is_alive(self, campaign_id: int) -> bool | None:
         """Whether the process that holds a campaign still runs; None if nobody does or it cannot be seen from here."""

@@ -89,11 +89,28 @@ class Transaction:
         """
         return self.append_events([(kind, payload)])[0]
 
-    def append_events(self, events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[int]:
-        """Write the next lines of the journal, as :meth:`append_event` does; returns the number of each."""
+    def append_events(self, events: Sequence[tuple[str, Mapping[str, Any]]], first: int | None = None) -> list[int]:
+        """Write the next lines of the journal, as :meth:`append_event` does.
+
+        Args:
+            events: What happened, each with the particulars.
+            first: Number that the first of them must get, because whoever writes knows all events before it.
+
+        Returns:
+            Number of each event.
+
+        Raises:
+            StoreError: The journal does not end where it should, so nothing was written.
+        """
         if self._last_seq is None:
             last = select(func.max(EventRow.seq)).where(EventRow.campaign_id == self._lease.campaign_id)
             self._last_seq = self._connection.execute(last).scalar() or 0
+        if first is not None and first != self._last_seq + 1:
+            raise StoreError(
+                f"The journal of campaign {self._lease.campaign_id} ends at event {self._last_seq}, and this process "
+                f"knows {first - 1}: the database lost what it had confirmed, or somebody else writes to this journal. "
+                "Nothing was written; start again, and the campaign goes on from what the database has."
+            )
         rows: list[dict[str, Any]] = [
             {
                 "campaign_id": self._lease.campaign_id,
@@ -165,7 +182,9 @@ class Transaction:
                 raise StoreError(
                     f"Frame {frame.id} is of structure {frame.structure_id}, but was given with {structure.id}."
                 )
-        self._add(StructureRow, *(structure_values(structure) for _, structure in frames))
+        # every process in the same order, or two with some structures in common may wait for each other
+        structures = {structure.id: structure for _, structure in frames}
+        self._add(StructureRow, *(structure_values(structures[identity]) for identity in sorted(structures)))
         return self._add(FrameRow, *(frame_values(frame) for frame, _ in frames))
 
     def set_frame_decision(self, frame_id: str, decision: FrameDecision, reason: str = "") -> None:

@@ -130,7 +130,7 @@ def other_weights(folder: Path) -> str:
 
 def unasked_label(folder: Path) -> str:
     write_spooled(folder / "spool", "a" * 64, "b" * 64, Evaluation(0.0, np.zeros((1, 3))), {})
-    return "nobody asks for it"
+    return "nobody asked for it"
 
 
 def torn_label(folder: Path) -> str:

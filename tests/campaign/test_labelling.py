@@ -25,6 +25,7 @@ from alflow.reference.config import Limits
 from alflow.reference.spool import write_spooled
 from alflow.store import Store
 from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
+from tests.store.test_write_again import Cable
 
 from .references import Moody
 from .toys import broken_promises, rows, toy
@@ -423,4 +424,38 @@ def test_a_database_that_goes_away_is_waited_for_and_then_the_same_call_goes_on(
     assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(2,)]
     assert label(tmp_path, structures(4))[2].state == "known", "it was in the spool"
     assert rows(tmp_path / "labels.db", "SELECT count(*) FROM labels") == [(4,)]
+    assert broken_promises(tmp_path / "labels.db") == {}
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_the_list_is_written_down_once_though_the_connection_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    cable = Cable(["", how])
+    monkeypatch.setattr("alflow.store.store.writing", cable.writing)
+    assert [item.state for item in label(tmp_path, structures(2))] == ["done", "done"]
+    assert not cable.breaks
+    assert rows(tmp_path / "labels.db", "SELECT count(*) FROM events WHERE kind = 'labelling_started'") == [(1,)]
+    assert broken_promises(tmp_path / "labels.db") == {}
+
+
+def test_what_is_under_way_is_settled_though_the_connection_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cable = Cable([])
+    monkeypatch.setattr("alflow.store.store.writing", cable.writing)
+
+    class Breaking(InlineExecutor):
+        def close(self) -> None:
+            cable.breaks.append("before")
+            super().close()
+
+        def wait(self, timeout_s: float) -> tuple[Completion, ...]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label(tmp_path, structures(1), executor=Breaking)
+    assert not cable.breaks
+    assert rows(tmp_path / "labels.db", "SELECT state, holder FROM campaigns") == [("stopped", None)]
+    assert rows(tmp_path / "labels.db", "SELECT state FROM label_jobs") == [("pending",)]
     assert broken_promises(tmp_path / "labels.db") == {}

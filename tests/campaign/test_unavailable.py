@@ -7,20 +7,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
 
+from alflow.campaign import launch
 from alflow.campaign.events import Event
+from alflow.campaign.executors import Executor
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.runner import Runner
 from alflow.campaign.site import PATIENCE_S
 from alflow.campaign.state import State
 from alflow.cli import main
-from alflow.errors import CampaignPaused
+from alflow.errors import CampaignPaused, StoreError
 from alflow.store import Store
 from tests.postgresql import Server, emptied
 
@@ -144,9 +146,9 @@ def test_a_foreign_writer_that_never_ends_pauses_the_campaign_with_exit_code_75(
         run_campaign(config, observers=[CutAfter(6)])
     run = Runner.run
 
-    def run_locked(runner: Runner) -> State:
+    def run_locked(runner: Runner, begun: Callable[[], None]) -> State:
         with locked(config.database):
-            return run(runner)
+            return run(runner, begun)
 
     monkeypatch.setattr(Runner, "run", run_locked)
     monkeypatch.setattr(sys, "argv", ["alflow", "resume", config.database])
@@ -157,6 +159,43 @@ def test_a_foreign_writer_that_never_ends_pauses_the_campaign_with_exit_code_75(
     monkeypatch.setattr(Runner, "run", run)
     assert resume_campaign(config.database).state.phase == "finished"
     check_promises(config.database)
+
+
+def test_a_campaign_that_cannot_be_given_back_pauses_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database goes away when all is done but that."""
+    monkeypatch.setattr("alflow.store.opening._BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("alflow.campaign.launch.PATIENCE_S", 0.5)
+    monkeypatch.setattr("alflow.campaign.runner.BEAT_S", 0.0)
+    config = toy(tmp_path)
+    close, held = launch._close, ExitStack()
+
+    def close_and_lock(workers: Executor | None) -> None:
+        close(workers)
+        held.enter_context(locked(config.database))
+
+    def stop() -> None:
+        with Store.open(config.database) as store:
+            store.request_stop(1)
+
+    monkeypatch.setattr(launch, "_close", close_and_lock)
+    with held, pytest.raises(CampaignPaused, match="can be used again: alflow resume"):
+        run_campaign(config, observers=[At(2, stop)])
+    assert rows(config.database, "SELECT state FROM campaigns") == [("stopped",)]
+    assert broken_promises(config.database) == {}
+
+
+def test_a_journal_that_lost_events_is_noticed_at_the_next_one(tmp_path: Path) -> None:
+    config = toy(tmp_path)
+
+    def lose() -> None:
+        with closing(sqlite3.connect(config.database)) as connection, connection:
+            connection.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
+
+    with pytest.raises(StoreError, match="ends at event 3, and this process knows 4"):
+        run_campaign(config, observers=[At(4, lose)])
+    assert rows(config.database, "SELECT max(seq) FROM events") == [(3,)]
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime, timedelta, tzinfo
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -18,6 +20,7 @@ from alflow.campaign.events import Event
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
 from alflow.errors import CampaignLocked
+from alflow.reports.timesplit import split_time
 from alflow.store import Holder, Lease, Store
 from alflow.store.location import is_server
 from tests.campaign.toys import broken_promises, check_promises, labels, rows, toy, toy_file
@@ -146,8 +149,14 @@ def test_a_clock_that_jumps_by_hours_changes_no_label_and_no_lease(
             if state.n_done == 1 and challenger.ident is None:
                 challenger.start()
 
+    class Calendar(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Calendar:
+            return super().now(tz) + timedelta(seconds=clock.off)
+
     with monkeypatch.context() as clocks:  # the folder that the fixture went into stays
         clocks.setattr(time, "time", clock.time)
+        clocks.setattr("alflow.store.records.datetime", Calendar)
         assert run_campaign(config, observers=[clock, Challenging()]).state.phase == "finished"
         challenger.join()
     assert clock.events > 20
@@ -160,3 +169,9 @@ def test_a_clock_that_jumps_by_hours_changes_no_label_and_no_lease(
     )
     walls = rows(config.database, "SELECT wall_s FROM executions WHERE wall_s < 0 OR wall_s > 600")
     assert walls == [], "how long a task took is no difference of two times of day"
+    with Store.open(config.database, read_only=True) as store:
+        events, executions = list(store.events(1)), store.executions(1)
+    moments = [event.recorded_at for event in events]
+    assert min(later - sooner for sooner, later in pairwise(moments)) < timedelta(minutes=-50), "they did jump"
+    split = split_time(executions, events)
+    assert all(seconds >= 0 for seconds in (split.elapsed_s, split.available_s, *split.busy_s.values()))

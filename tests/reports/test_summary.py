@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alflow.domain import FailureKind
+from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.reports.summary import drained_machines
 from alflow.reports.timesplit import TimeLedger, split_time
 from alflow.store import EventRecord, ExecutionRecord
@@ -87,6 +88,26 @@ def test_the_time_between_a_stop_and_a_resume_is_nobodys() -> None:
     assert split.elapsed_s == pytest.approx(10)
     assert split.available_s == pytest.approx(10)
     assert split.share("idle") == pytest.approx(0.0)
+
+
+def test_a_label_found_after_a_kill_took_its_time_and_not_the_night() -> None:
+    events = [
+        event(1, "campaign_started", 0, slots=1),
+        event(2, "label_done", 10, slots=1),
+        event(3, "label_done", 14, slots=1),
+        EventRecord(1, 4, "label_done", {"recovered": True}, at(1000)),
+        EventRecord(1, 5, "retry_requested", {"frames": []}, at(1000)),
+        event(6, "campaign_resumed", 1001, slots=1),
+        EventRecord(1, 7, "retry_requested", {"frames": []}, at(1005)),
+        event(8, "label_done", 1011, slots=1),
+    ]
+    found = replace(
+        run("b", "label", 10, 1000, cpu_s=3.0, wall_s=4.0), message=f"{FOUND_IN_SPOOL}: it outlived its orchestrator"
+    )
+    split = split_time([run("a", "label", 0, 10), found], events)
+    assert split.busy_s == pytest.approx({"label": 4, "handover": 0})
+    assert split.cpu_s == pytest.approx(3.0)
+    assert split.elapsed_s == pytest.approx(4 + 10), "in between nobody was at work"
 
 
 def test_before_the_first_label_there_is_nothing_to_split() -> None:

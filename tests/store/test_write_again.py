@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
 from alflow.errors import Fenced, StoreError, Unavailable
@@ -154,6 +154,69 @@ def test_another_event_in_its_place_is_an_error(patient: Store, campaign: Campai
         tx.append_event("label_done", {"number": 2})
     with patient.transaction(lease) as tx, pytest.raises(StoreError, match="somebody else writes to this journal"):
         tx.has_events_of(lost)
+
+
+def test_events_are_refused_where_the_journal_does_not_end_as_its_writer_knows(
+    patient: Store, campaign: CampaignRecord, lease: Lease
+) -> None:
+    """A server that restarted without what it had confirmed, or a backup that was put in its place."""
+    with patient.transaction(lease) as tx:
+        assert tx.append_events([("campaign_started", {}), ("seeds_proposed", {})], first=1) == [1, 2]
+    for first in (2, 4):
+        with (
+            pytest.raises(StoreError, match=rf"ends at event 2, and this process knows {first - 1}: .* Nothing was"),
+            patient.transaction(lease) as tx,
+        ):
+            tx.append_events([("label_done", {})], first=first)
+    assert [event.seq for event in patient.events(campaign.id)] == [1, 2]
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_a_lease_is_taken_and_given_back_though_the_connection_breaks(
+    patient: Store, campaign: CampaignRecord, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    cable = Cable([how])
+    monkeypatch.setattr("alflow.store.lease.writing", cable.writing)
+    lease = patient.acquire(campaign.id, Holder.current())
+    assert cable.transactions == 2
+    cable.breaks.append(how)
+    patient.release(lease, "finished", "all is done")
+    record = patient.campaign()
+    assert (record.state, record.reason, record.holder) == ("finished", "all is done", None)
+    with pytest.raises(Fenced):
+        patient.beat(lease)
+
+
+def test_a_lease_that_another_has_taken_meanwhile_is_not_given_back(
+    patient: Store, campaign: CampaignRecord, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alflow.store.lease.writing", Cable(["before"]).writing)
+
+    def take_over_once(seconds: float) -> None:
+        patient.acquire(campaign.id, Holder("node1", 4242, "another-boot:pid:1"), take_over=True)
+
+    monkeypatch.setattr("alflow.store.patience.time.sleep", take_over_once)
+    with pytest.raises(Fenced):
+        patient.release(lease, "finished")
+    assert patient.campaign().state == "running"
+
+
+def test_structures_are_written_in_the_order_of_their_ids(
+    patient: Store, campaign: CampaignRecord, lease: Lease, samples: Any
+) -> None:
+    """Two processes that store some of the same structures in different orders would wait for each other."""
+    frames = [(samples.frame(campaign.id, number), samples.structure(number)) for number in range(6)]
+    frames.sort(key=lambda pair: pair[1].id, reverse=True)
+    written: list[str] = []
+
+    @event.listens_for(patient._engine, "before_cursor_execute")
+    def look(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.startswith("INSERT INTO structures"):
+            written.extend(row["id"] for row in context.compiled_parameters)
+
+    with patient.transaction(lease) as tx:
+        assert tx.add_frames(frames) == 6
+    assert written == sorted(structure.id for _, structure in frames)
 
 
 def test_patience_ends_and_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

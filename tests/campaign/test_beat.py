@@ -1,0 +1,44 @@
+"""An orchestrator that starts slowly is seen to live from the moment at which it has the campaign."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alflow.campaign import launch
+from alflow.campaign.bookmark import Bookmark
+from alflow.campaign.launch import resume_campaign, run_campaign
+
+from .test_journal import DyingExecutor, PowerCut
+from .toys import rows, toy
+
+
+def test_the_lease_is_beaten_while_workers_start_and_the_journal_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    with pytest.raises(PowerCut):
+        run_campaign(toy(tmp_path, database=database), executor=DyingExecutor(0))
+    beats: dict[str, int] = {}
+
+    def slowly(name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        def wait_then_act(*given: Any) -> Any:
+            before = rows(database, "SELECT beat FROM campaigns")[0][0]
+            deadline = time.monotonic() + 10.0
+            while not beats.get(name) and time.monotonic() < deadline:
+                time.sleep(0.05)
+                beats[name] = rows(database, "SELECT beat FROM campaigns")[0][0] - before
+            return act(*given)
+
+        return wait_then_act
+
+    monkeypatch.setattr(launch, "BEAT_S", 0.1)
+    monkeypatch.setattr(launch, "_workers", slowly("workers", lambda *given: DyingExecutor(0)))
+    monkeypatch.setattr(Bookmark, "replay", slowly("journal", Bookmark.replay))
+    with pytest.raises(PowerCut):
+        resume_campaign(database)
+    assert beats["workers"] > 0
+    assert beats["journal"] > 0
