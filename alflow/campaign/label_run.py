@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from alflow.campaign.decide import FAILURE_LIMIT, LOSS_LIMIT, WORTH_REPEATING
+from alflow.campaign.decide import FAILURE_LIMIT, WORTH_REPEATING
 from alflow.campaign.executors import Completion, Executor
 from alflow.campaign.labelled import Labelled, Watcher, flags_in
+from alflow.campaign.losses import Losses
 from alflow.campaign.requests import label_request
 from alflow.campaign.results import Cost, cost_of, failure_of, spent_on, steps_made
 from alflow.campaign.site import execution_key, frame_name
-from alflow.campaign.tasks import LabelTask
+from alflow.campaign.tasks import Answer, LabelTask
 from alflow.domain import Evaluation, Failure, FailureKind, Label, Reference, Structure
 from alflow.errors import CampaignError, Fenced
 from alflow.reference import CostModel, LabelResult, remove_spooled, size_of, sweep_spool
 from alflow.reference.config import Limits
-from alflow.reference.course import forget_checkpoint, has_advanced
+from alflow.reference.course import forget_checkpoint
 from alflow.reference.spool import FOUND_IN_SPOOL
 from alflow.store import ExecutionEnd, ExecutionRecord, FrameRecord, JobRecord, Lease, Store, Transaction
 
@@ -73,10 +74,7 @@ class LabellingRun:
         self._costs = store.label_costs(reference.level.id, limits.threads)
         self._model = CostModel.of(self._costs)
         self._running: dict[str, tuple[JobRecord, LabelTask]] = {}
-        self._stopping, self._failures, self._losses = False, 0, 0
-        self._beside: frozenset[str] = frozenset()  # what ran when workers were lost the last time that counted
-        self._innocent: Counter[str] = Counter()
-        self._steps: Counter[str] = Counter()
+        self._stopping, self._failures, self._losses = False, 0, Losses()
         self._smallest_failed, self._expected = math.inf, -math.inf
         self._largest_done: float | None = None
         self.found = [Labelled(number, structure.formula) for number, structure in enumerate(structures)]
@@ -228,40 +226,27 @@ class LabellingRun:
 
     def _finish(self, completion: Completion) -> None:
         if completion.cause is FailureKind.WORKER_LOST and completion.lost is not None:
-            self._count_loss(completion.task)
+            self._losses.worker(completion.task, self._running)
         job, task = self._running.pop(completion.task)
         key, answer = self._key(task.name), completion.answer
         if completion.lost is not None:
             self._lose(job, key, completion.lost, completion.worker, completion.cause)
             return
-        self._losses = 0
+        self._losses.in_a_row = 0
         failure = failure_of(answer) if answer is not None else None
         if answer is None:
             self._give_up(job, key, completion.broken or "it raised without a word")
         elif failure is not None and failure.kind is FailureKind.BUG:
             self._give_up(job, key, str(failure.diagnostics.get("traceback", failure.message)))
         elif failure is not None and failure.kind is FailureKind.WALLTIME:
-            self._innocent[job.id] += self._advanced(job, steps_made(failure))
-            self._lose(job, key, failure.message, completion.worker, failure.kind, cost_of(answer))
+            self._lose(job, key, failure.message, completion.worker, failure.kind, answer)
         elif failure is not None:
             self._fail(job, key, failure, cost_of(answer))
         else:
             self._commit(job, key, answer.value, cost_of(answer))
 
-    def _advanced(self, job: JobRecord, steps: int) -> bool:
-        """Whether an interrupted label has come closer to its end; then it may be interrupted as often as it needs."""
-        advanced = has_advanced(self._steps[job.id], steps)
-        self._steps[job.id] = max(self._steps[job.id], steps)
-        return advanced
-
-    def _count_loss(self, task: str) -> None:
-        """A machine takes all along that runs there, and that is one loss."""
-        if task not in self._beside:
-            self._losses += 1
-            self._beside = frozenset(self._running)
-
     def _lose(
-        self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind, cost: Cost | None = None
+        self, job: JobRecord, key: str, message: str, worker: str, cause: FailureKind, answer: Answer | None = None
     ) -> None:
         """A worker or its scheduler died, or its time was up: nobody's fault, and free.
 
@@ -269,9 +254,9 @@ class LabellingRun:
             CampaignError: It happened too often in a row.
         """
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
-        self._innocent[job.id] += cause is FailureKind.SCHEDULER_LOST
-        given_up = again.n_lost - self._innocent[job.id] >= LOSS_LIMIT
-        spent = vars(cost) if cost is not None else {}
+        failure = failure_of(answer) if answer is not None else None
+        given_up = self._losses.label(job.id, again.n_lost, cause, steps_made(failure) if failure is not None else 0)
+        spent = vars(cost_of(answer)) if answer is not None else {}
 
         def write(tx: Transaction) -> None:
             tx.finish_execution(ExecutionEnd(key, "lost", cause, message, worker, **spent))
@@ -283,8 +268,8 @@ class LabellingRun:
             self._tell(job.structure_id, "failed", f"its worker was lost {again.n_lost} times: {message}")
         else:
             self.waiting.appendleft(again)
-        if self._losses >= LOSS_LIMIT:
-            raise CampaignError(f"Workers were lost {self._losses} times in a row; the last: {message}")
+        if self._losses.too_many:
+            raise CampaignError(f"Workers were lost {self._losses.in_a_row} times in a row; the last: {message}")
 
     def _give_up(self, job: JobRecord, key: str, story: str) -> None:
         """The reference raised an exception: every other label would too.
