@@ -15,7 +15,9 @@ __all__ = ["PERIODIC_RADIUS_ANG", "Fingerprints", "fingerprint", "is_near_duplic
 PERIODIC_RADIUS_ANG: Final = 6.0
 """In a periodic structure all distances beyond this count as this."""
 
-_N_DIRECTIONS: Final = 4
+_N_DIRECTIONS: Final = 8
+_N_SAMPLE: Final = 128
+_LEAST_SHARE: Final = 1e-6
 _N_TRAITS: Final = 5
 """Charge, multiplicity and three flags of periodicity follow the atomic numbers."""
 
@@ -68,9 +70,10 @@ def is_near_duplicate(a: Structure, b: Structure, tolerance_ang: float) -> bool:
 class Fingerprints:
     """Fingerprints of many structures, among which a new one's twin is found fast.
 
-    Of each only four projections are looked at first. The difference of two fingerprints is never shorter than that of
+    Of each only eight projections are looked at first. The difference of two fingerprints is never shorter than that of
     their projections on orthonormal directions, so whatever differs there by more than the tolerance is no twin; of the
-    few that are left the whole fingerprint is compared. Memory: what was added, and no more than twice that.
+    few that are left the whole fingerprint is compared. Any directions are right; those in which what is known differs
+    most leave the fewest. Memory: what was added, and no more than twice that.
     """
 
     def __init__(self) -> None:
@@ -122,26 +125,35 @@ class _Kind:
 
     def __post_init__(self) -> None:
         self.distances = np.empty((16, self.directions.shape[1]))
-        self.projections = np.empty((16, len(self.directions)))
+        self.projections = np.empty((len(self.directions), 16))
 
     def add(self, name: str, distances: FloatArray) -> None:
         row = len(self.names)
         if row == len(self.distances):
-            self.distances = np.concatenate([self.distances, np.empty_like(self.distances)])
-            self.projections = np.concatenate([self.projections, np.empty_like(self.projections)])
-        self.distances[row], self.projections[row] = distances, self.directions @ distances
+            self._grow()
+        self.distances[row], self.projections[:, row] = distances, self.directions @ distances
         self.names.append(name)
         self.rows[name] = row
 
+    def _grow(self) -> None:
+        """Make room for as many again, and look from where those that are there differ most."""
+        n = len(self.distances)
+        self.directions = _principal(self.distances[list(self.rows.values())[-_N_SAMPLE:]], self.directions)
+        self.distances = np.concatenate([self.distances, np.empty_like(self.distances)])
+        self.projections = np.empty((len(self.directions), 2 * n))
+        with np.errstate(invalid="ignore"):  # what was discarded becomes no number, which is near to nothing either
+            self.projections[:, :n] = self.directions @ self.distances[:n].T
+
     def discard(self, name: str) -> None:
         row = self.rows.pop(name)
-        self.distances[row] = self.projections[row] = np.inf  # farther than any tolerance
+        self.distances[row] = self.projections[:, row] = np.inf  # farther than any tolerance
 
     def twin(self, distances: FloatArray, tolerance: float) -> str | None:
-        reach = tolerance * np.sqrt(len(distances))
-        ahead = self.projections[: len(self.names)] - self.directions @ distances
         # A little more, for the rounding of the projections; the whole comparison is exact.
-        near = np.flatnonzero(np.square(ahead).sum(axis=1) <= (reach * (1 + 1e-9) + 1e-9) ** 2)
+        reach = tolerance * np.sqrt(len(distances)) * (1 + 1e-9) + 1e-9
+        near = np.arange(len(self.names))
+        for known, own in zip(self.projections, self.directions @ distances, strict=True):
+            near = near[np.abs(known[near] - own) <= reach]  # one after the other: each leaves fewer for the next
         difference = self.distances[near] - distances
         # A lone atom has no distances: it equals every other lone atom of its kind.
         hits = near[np.sqrt(np.square(difference).sum(axis=1) / max(len(distances), 1)) <= tolerance]
@@ -158,6 +170,16 @@ def _directions(size: int) -> FloatArray:
     """A few orthonormal directions of a space, always the same, shape (direction, size)."""
     random = np.random.default_rng(size).standard_normal((size, min(size, _N_DIRECTIONS)))
     return np.asarray(np.linalg.qr(random)[0].T, dtype=np.float64)
+
+
+def _principal(sample: FloatArray, before: FloatArray) -> FloatArray:
+    """Orthonormal directions in which some points differ most, shape (direction, size); those before if none do."""
+    centered = sample - sample.mean(axis=0) if len(sample) else sample
+    squares, vectors = np.linalg.eigh(centered @ centered.T)  # as many as points, which may have more coordinates
+    largest = vectors[:, ::-1][:, : min(_N_DIRECTIONS, sample.shape[1])]
+    if not len(squares) or not (squares[::-1][: largest.shape[1]] > _LEAST_SHARE * squares[-1]).all():
+        return before
+    return np.asarray(np.linalg.qr(centered.T @ largest)[0].T, dtype=np.float64)
 
 
 def _distances(structure: Structure, i: np.ndarray, j: np.ndarray) -> FloatArray:

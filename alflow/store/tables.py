@@ -335,7 +335,6 @@ class DatasetMemberRow(TableRow):
     __table_args__ = (
         _one_of("split", Split),
         ForeignKeyConstraint(["structure_id", "level_id"], ["labels.structure_id", "labels.level_id"]),
-        Index(None, "structure_id", "level_id"),
     )
 
     dataset_digest: Mapped[str] = mapped_column(ForeignKey("datasets.digest"), primary_key=True)

@@ -97,6 +97,25 @@ def test_twins_are_those_that_a_look_at_every_distance_finds(tolerance: float) -
         assert known.twin(mark, tolerance) == (str(hits[0]) if hits.size else None)
 
 
+def test_twins_are_found_whatever_was_forgotten_while_the_others_grew_in_number() -> None:
+    """Directions are chosen anew as more are known: of lone atoms, of all the same, of none that is left."""
+    lone = fingerprints_of([Structure.of("H", [[0, 0, z]]) for z in range(40)])
+    assert lone.twin(fingerprint(Structure.of("H", [[0, 0, 9]])), 0.0) == "0"
+    lengths = [1.0] * 40 + [1.0 + k / 10 for k in range(40)]
+    known = fingerprints_of([Structure.of("HH", [[0, 0, 0], [0, 0, length]]) for length in lengths[:40]])
+    for number in range(16):
+        known.discard(str(number))
+    for number, length in enumerate(lengths[40:], start=40):
+        known.add(str(number), fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0, length]])))
+    assert known.twin(fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0, 1.001]])), 0.01) == "16"
+    assert known.twin(fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0, 3.701]])), 0.01) == "67"
+    for number in range(16, 80):
+        known.discard(str(number))
+    for number in range(80, 140):
+        known.add(str(number), fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0, number / 10]])))
+    assert known.twin(fingerprint(Structure.of("HH", [[0, 0, 0], [0, 0, 10.001]])), 0.01) == "100"
+
+
 def fingerprints_of(structures: list[Structure]) -> Fingerprints:
     """Fingerprints under the number of each structure."""
     known = Fingerprints()
