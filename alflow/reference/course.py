@@ -162,9 +162,9 @@ class Course:
             self.ignore(str(error))
             return None
 
-    def ignore(self, why: str) -> None:
-        """Begin anew in spite of a checkpoint."""
-        self.note = why
+    def ignore(self, why: str | None = None) -> None:
+        """Begin anew in spite of a checkpoint; say why unless that is as it should be."""
+        self.note = why or self.note
         self._n_steps = self._n_kept = 0
 
     def forget(self) -> None:

@@ -26,7 +26,7 @@ class OrbitalConfig(Limits):
     Attributes:
         preset: How exact the numbers are: ``fast``, ``standard`` or ``tight``; grid and tolerances follow from it, see
             docs/labels.md.
-        basis: A basis set PySCF knows; core potentials of def2 and LANL sets are used by themselves.
+        basis: A basis set PySCF knows; a set for outer electrons gets its core potential by itself, or is refused.
         cartesian: Whether shells of d and higher functions are Cartesian, as other programs have them in 6-31G* and its
             kin: to agree with such data.
         element_basis: Basis sets of single elements, by symbol; all others have ``basis``.

@@ -82,6 +82,7 @@ def resumed_from(course: Course, tolerance_ha: float, n_functions: int) -> Resum
     arrays, told = found.arrays, found.told
     try:
         if told["tolerance_ha"] != tolerance_ha:
+            course.ignore()
             return None
         density = arrays["density"]
         if density.shape[-1] != n_functions:

@@ -11,6 +11,7 @@ guess has led astray once, to a rescue or to a saddle point, the way is gone aga
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -118,9 +119,8 @@ def settle(mean_field: Any, anew: Callable[..., Any], policy: str, cycles: int, 
 
 def _begin_again(known: Any, verdict: str, other: Any, cycles: int, trace: Trace) -> tuple[Any, str]:
     """The lower of a field and of what another first guess leads to, with its verdict."""
-    other.init_guess = OTHER_GUESS
     try:
-        approach(other, other.get_init_guess(), cycles, trace, "other-guess")
+        approach(other, _density_of_atoms(other), cycles, trace, "other-guess")
         if abs(float(other.e_tot) - float(known.e_tot)) < ZERO_MODE_HA:
             return known, verdict
         optimize(other, other.mo_coeff, other.mo_occ, cycles, trace, "newton")
@@ -128,6 +128,12 @@ def _begin_again(known: Any, verdict: str, other: Any, cycles: int, trace: Trace
     except (ArithmeticError, RuntimeError, ValueError):  # as in converge(): what PySCF raises where it cannot go on
         return known, verdict
     return _lower(known, verdict, other, found)
+
+
+def _density_of_atoms(mean_field: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PySCF's atoms call a function PySCF has deprecated
+        return mean_field.get_init_guess(key=OTHER_GUESS)  # the attribute init_guess is not looked at here
 
 
 def _break_symmetry(
@@ -151,8 +157,11 @@ def _break_symmetry(
 
 
 def _lower(known: Any, verdict: str, other: Any, found: str) -> tuple[Any, str]:
-    """The lower of two fields with its verdict; one that is no converged minimum counts only if neither is."""
-    if found == "unstable" != verdict or gradient_norm(other) > ACCEPTED_GRADIENT * other.conv_tol_grad:
+    """The lower of two fields with its verdict; the other one counts only if it is a converged minimum.
+
+    A saddle point below it stays, and fails: something lies below that was not found.
+    """
+    if found == "unstable" or gradient_norm(other) > ACCEPTED_GRADIENT * other.conv_tol_grad:
         return known, verdict
     lower = float(other.e_tot) < float(known.e_tot) - ZERO_MODE_HA
     return (other, found) if lower else (known, verdict)

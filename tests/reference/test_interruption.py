@@ -19,6 +19,7 @@ from alflow.domain import Evaluation, Failure, FailureKind, Outcome
 from alflow.reference import LabelRequest, LabelResult, MorseMolecule, PyscfReference, run_label
 from alflow.reference.course import Checkpoint, Course, Interrupted, checkpoint_path, forget_checkpoint
 from alflow.reference.process import worker
+from alflow.reference.resume import resumed_from
 from tests.faults.references import Stepwise
 
 WATER = Structure.of("OHH", [[0.0, 0.0, 0.0], [0.0, 0.76, 0.59], [0.05, -0.78, 0.57]])
@@ -190,6 +191,29 @@ def test_a_label_whose_process_is_killed_goes_on_from_its_last_checkpoint(
     assert isinstance(made, Evaluation)
     assert made.diagnostics["began_at_step"] >= 1
     assert made.diagnostics["restarted"] is True
+
+
+def test_steps_towards_another_tolerance_do_not_count(tmp_path: Path) -> None:
+    """A second try's checkpoint is of no use to the next first try, which would else seem further each time."""
+    course = course_of(PBE, WATER, tmp_path)
+    told = {"tolerance_ha": 1e-7, "order": [], "head": 0, "rungs": [], "norm": None, "begun": 0}
+    aside = Checkpoint({"density": np.eye(7), "best": np.eye(7)}, told)
+    course.step(lambda: aside)
+    course.step(lambda: aside)
+    course.stop()
+    with pytest.raises(Interrupted) as ended:
+        course.step(lambda: aside)
+    assert ended.value.steps_made == 3
+    same, other = (course_of(PBE, WATER, tmp_path) for _ in range(2))
+    for course, tolerance, steps in ((other, 1e-5, 1), (same, 1e-7, 4)):
+        kept = checkpoint_path(tmp_path, *ids(PBE, WATER)).read_bytes()
+        assert (resumed_from(course, tolerance, 7) is None) == (steps == 1)
+        course.stop()
+        with pytest.raises(Interrupted) as ended:
+            course.step(lambda: aside)
+        assert ended.value.steps_made == steps
+        checkpoint_path(tmp_path, *ids(PBE, WATER)).write_bytes(kept)
+    assert (other.note, other.restarted) == (None, False)
 
 
 def test_a_failure_that_follows_from_a_checkpoint_is_not_believed(tmp_path: Path) -> None:

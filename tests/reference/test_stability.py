@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from alflow.domain import Evaluation, Failure, FailureKind, Structure
 from alflow.reference import PyscfReference
-from alflow.reference.scf import Field, converge
+from alflow.reference.scf import Field, _mean_field, _molecule, converge
+from alflow.reference.stability import _density_of_atoms
 from tests.reference.hard_cases import CASES, FUNCTIONALS, diatomic, search, stretched_water
 
 
@@ -104,6 +106,15 @@ def test_a_saddle_point_is_followed_down() -> None:
     assert [rung["rung"] for rung in outcome.diagnostics["scf_rungs"]][:2] == ["diis", "stability"]
     assert outcome.diagnostics["lowered_ev"] > 9.0
     assert outcome.diagnostics["internal_stability"] == "stable"
+
+
+def test_the_other_guess_is_made_of_free_atoms() -> None:
+    """PySCF's ``get_init_guess`` does not look at the attribute ``init_guess``."""
+    reference = PyscfReference(functional="hf", basis="sto-3g")
+    field = _mean_field(reference, _molecule(reference, diatomic("O", "H", 0.97, multiplicity=2)))
+    guess = np.asarray(_density_of_atoms(field))
+    assert not np.allclose(guess, field.get_init_guess(), atol=1e-3), "it is the first guess again"
+    assert np.abs(guess[:, :5, 5:]).max() == 0.0, "atoms that are free have nothing in common"
 
 
 def test_where_the_first_guess_led_astray_another_is_tried() -> None:
