@@ -37,8 +37,7 @@ from alflow.campaign.waiting import drop, enqueue, settle_walker
 from alflow.campaign.walking import checkpoints_lost, release, reported
 from alflow.domain import FailureKind
 from alflow.errors import CampaignError
-from alflow.reference.course import has_advanced
-from alflow.selection import Request, rescore, stop_reached
+from alflow.selection import Request, has_advanced, rescore, stop_reached
 
 __all__ = ["FIRST_HORIZON", "decide", "replay"]
 

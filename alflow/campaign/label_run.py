@@ -255,7 +255,7 @@ class LabellingRun:
         """
         again = replace(job, state="pending", n_lost=job.n_lost + 1, failure_message=message)
         failure = failure_of(answer) if answer is not None else None
-        given_up = self._losses.label(job.id, again.n_lost, cause, steps_made(failure) if failure is not None else 0)
+        given_up = self._losses.label(job.id, cause, steps_made(failure) if failure is not None else 0)
         spent = vars(cost_of(answer)) if answer is not None else {}
 
         def write(tx: Transaction) -> None:

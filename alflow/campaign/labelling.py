@@ -104,9 +104,9 @@ def _end(store: Store, lease: Lease, run: LabellingRun | None, left: int | None,
     try:
         if run is not None:
             run.settle()
-    except Unavailable as error:
+    except BaseException as error:
         _give_back(store, lease, left, error)
-        if wrong is None:
+        if wrong is None or not isinstance(error, Exception):
             raise
         log.info("What was under way could not be settled (%s); the same command does so.", error)
         return

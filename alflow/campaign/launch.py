@@ -208,6 +208,8 @@ def _drive(
                 with interruptible(runner.request_stop):
                     state = runner.run(begun)
         ending = (state.phase if state.phase in ("finished", "failed") else "stopped", state.reason)
+        if state.phase == "finished":
+            _keep_late(store, lease, site.spool, reference.level.id)
     except Unavailable as error:
         ending, wrong = ("stopped", str(error)), error
         raise CampaignPaused(_how_to_go_on(site, error)) from None
@@ -237,15 +239,24 @@ def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) 
     log.info("Campaign '%s' has finished (%s); nothing is left to do.", record.name, record.reason)
     folder = folder_of(record, config.database)
     if spooled_now(folder / "spool"):
-        lease = store.acquire(record.id, Holder.current())
         try:
-            keep_leftovers(store, lease, folder / "spool", str(record.config["level_id"]))
-        finally:
+            lease = store.acquire(record.id, Holder.current())
+            _keep_late(store, lease, folder / "spool", str(record.config["level_id"]))
             store.release(lease, "finished", record.reason)
+        except StoreError as error:
+            log.warning("The end of '%s' could not be written once more (%s).", record.name, error)
     state = Bookmark(store, record.id, folder).replay()
     if state is None:
         raise CampaignError(f"Campaign '{record.name}' is marked as finished, but its journal is empty.")
     return Ended(state, config.database, config.name, folder, _active_committee(store, record, folder))
+
+
+def _keep_late(store: Store, lease: Lease, spool: Path, level_id: str) -> None:
+    """Store labels that came when nobody waited for them; what goes wrong here is no failure of a campaign's end."""
+    try:
+        keep_leftovers(store, lease, spool, level_id)
+    except StoreError as error:
+        log.warning("Labels in %s could not be stored (%s); the same command tries again.", spool, error)
 
 
 def _active_committee(store: Store, record: CampaignRecord, folder: Path) -> Path | None:

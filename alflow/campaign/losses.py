@@ -1,4 +1,4 @@
-"""What a list of labels remembers of its losses; a campaign knows this from its journal."""
+"""What a list of labels remembers of its losses, until its command ends; a campaign knows this from its journal."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from alflow.campaign.decide import LOSS_LIMIT
 from alflow.domain import FailureKind
-from alflow.reference.course import has_advanced
+from alflow.selection import has_advanced
 
 __all__ = ["Losses"]
 
 
 class Losses:
-    """Losses of workers, counted by incident, and losses of labels that no label can have brought about.
+    """Losses of workers, counted by incident, and those losses of labels that a label may have brought about.
 
     Attributes:
         in_a_row: Times that workers were lost since anything was made.
@@ -22,7 +22,7 @@ class Losses:
     def __init__(self) -> None:
         self.in_a_row = 0
         self._beside: frozenset[str] = frozenset()
-        self._innocent: Counter[str] = Counter()
+        self._suspect: Counter[str] = Counter()
         self._steps: Counter[str] = Counter()
 
     @property
@@ -41,12 +41,11 @@ class Losses:
             self.in_a_row += 1
             self._beside = frozenset(running)
 
-    def label(self, job: str, n_lost: int, cause: FailureKind, steps: int = 0) -> bool:
+    def label(self, job: str, cause: FailureKind, steps: int = 0) -> bool:
         """Count the loss of a label.
 
         Args:
             job: Which one.
-            n_lost: How often it was lost, this time included.
             cause: A lost scheduler is nobody's fault, nor is the end of a worker for a label that comes closer to its
                 own end each time.
             steps: Steps of an interrupted label that need not be made again.
@@ -54,6 +53,7 @@ class Losses:
         Returns:
             Whether it is to be given up.
         """
-        self._innocent[job] += cause is FailureKind.SCHEDULER_LOST or has_advanced(self._steps[job], steps)
+        innocent = cause is FailureKind.SCHEDULER_LOST or has_advanced(self._steps[job], steps)
         self._steps[job] = max(self._steps[job], steps)
-        return n_lost - self._innocent[job] >= LOSS_LIMIT
+        self._suspect[job] += not innocent
+        return self._suspect[job] >= LOSS_LIMIT

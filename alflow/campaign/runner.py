@@ -129,8 +129,6 @@ class Runner:
             self._take_up()
             begun()
             self._loop()
-            if self._known.phase == "finished":
-                self._keep_leftovers()
         return self._known
 
     def _take_up(self) -> None:
@@ -208,10 +206,6 @@ class Runner:
             structure = self._store.structure(request.structure_id)
             result, execution = spooled.result, self._ledger.open_execution(task, request.frame_id)
             self._record(self._results.recovered(task, request.frame_id, structure, result, execution))
-        self._keep_leftovers()
-
-    def _keep_leftovers(self) -> None:
-        """Commit finished labels that no task in flight will bring."""
         keep_leftovers(self._store, self._lease, self._site.spool, self._site.reference.level.id)
 
     def _take(self, completions: Sequence[Completion]) -> None:

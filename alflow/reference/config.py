@@ -65,8 +65,8 @@ class PyscfConfig(OrbitalConfig):
         density_fitting: Whether two-electron integrals are density-fitted.
         auxiliary_basis: Basis set of the fit; nothing is the one made for ``basis``.
         dispersion: ``"d3bj"``, ``"d4"`` or nothing.
-        grid_level: Size of the integration grid; nothing follows ``preset``. 0 is refused (energies off by an eV), and below 3 for SCAN
-            and the Minnesota functionals.
+        grid_level: Size of the integration grid; nothing follows ``preset``. 0 is refused (energies off by an eV), and
+            below 3 for SCAN and the Minnesota functionals.
         nonlocal_grid_level: Size of the grid of a VV10 term; coarser is as good and several times cheaper.
         spin_policy: What becomes of a singlet that would break its spin symmetry: ``flag`` keeps the restricted result
             and says so, ``broken_symmetry`` takes the unrestricted solution below it, ``reject`` refuses the label.

@@ -27,7 +27,7 @@ import numpy as np
 from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.reference.spool import write_durably
 
-__all__ = ["STEPS_MADE", "Checkpoint", "Course", "Interrupted", "checkpoint_path", "forget_checkpoint", "has_advanced"]
+__all__ = ["STEPS_MADE", "Checkpoint", "Course", "Interrupted", "checkpoint_path", "forget_checkpoint"]
 
 WRITING_S: Final = 5.0
 """Time before the end of a worker by which a label must have written its checkpoint and given its answer, s."""
@@ -51,19 +51,6 @@ class Interrupted(Exception):
     def __init__(self, steps_made: int = 0) -> None:
         super().__init__()
         self.steps_made = steps_made
-
-
-def has_advanced(before: int, steps_made: int) -> bool:
-    """Whether an interrupted calculation has come closer to its end than it ever was.
-
-    One step does not say so: after the last cycle there is always one more to make, and a label whose gradient takes
-    longer than its worker lives would seem to advance for ever.
-
-    Args:
-        before: Most steps it had kept when it was interrupted before.
-        steps_made: Steps it has kept now.
-    """
-    return steps_made >= before + 2
 
 
 def checkpoint_path(directory: Path, structure_id: str, level_id: str) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final, Literal
 
-__all__ = ["Purpose", "Request", "admit", "next_request", "rescore", "waiting_for"]
+__all__ = ["Purpose", "Request", "admit", "has_advanced", "next_request", "rescore", "waiting_for"]
 
 Purpose = Literal["seed", "flagged", "audit"]
 """Why a label is wanted: to begin with, because the committee disagreed, or to measure the error honestly."""
@@ -88,6 +88,19 @@ class Request:
         fields = dict(data)
         fields["disagreement"] = fields.pop("disagreement_ev_ang")
         return cls(**fields)
+
+
+def has_advanced(before: int, steps_made: int) -> bool:
+    """Whether an interrupted calculation has come closer to its end than it ever was.
+
+    One step does not say so: after the last cycle there is always one more to make, and a label whose gradient takes
+    longer than its worker lives would seem to advance for ever.
+
+    Args:
+        before: Most steps it had kept when it was interrupted before.
+        steps_made: Steps it has kept now.
+    """
+    return steps_made >= before + 2
 
 
 Queue = tuple[Request, ...]
