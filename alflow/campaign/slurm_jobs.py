@@ -74,17 +74,22 @@ class SlurmJobs:
         self._joined: set[str] = set(config.jobs)
         self._fruitless: Counter[str] = Counter()
         self._looked: float | None = None
-        self._told = False
+        self._noted = self._told = False
 
     def cancel_left_behind(self) -> None:
-        """Cancel what an orchestrator that was killed could not cancel."""
+        """Cancel what an orchestrator that was killed could not cancel.
+
+        If SLURM does not say what is in its queue, all of it stays on record, and the next start asks again.
+        """
         left = self._read()
         marks = tuple(f".{mark}" for mark in left if mark)
-        found = [number for number, name in (self._queue() or ()) if name.endswith(marks)] if marks else []
+        queue = self._queue() if marks else []
+        found = [number for number, name in queue or () if name.endswith(marks)]
         numbers = list(dict.fromkeys([number for listed in left.values() for number in listed] + found))
         if numbers:
             log.info("Jobs of an orchestrator that was killed are cancelled: %s", ", ".join(numbers))
-        if not numbers or self._cancel(numbers):
+        cancelled = not numbers or self._cancel(numbers)
+        if cancelled and queue is not None:
             self._forget(left)
 
     def tend(self, joined: Collection[str]) -> None:
@@ -120,11 +125,21 @@ class SlurmJobs:
                 self._submit(name, missing)
 
     def cancel(self) -> None:
-        """Cancel every job of our own; an orchestrator that has taken the campaign over has others."""
-        if self._put_off:
-            self._living()  # one may have been taken
-        if not self._class_of or self._cancel(list(self._class_of)):
+        """Cancel every job of our own; an orchestrator that has taken the campaign over has others.
+
+        SLURM may have taken jobs that ``sbatch`` called refused, so it is asked what is in its queue. If it does not
+        say, they stay on record for the next start.
+        """
+        if not self._noted:
+            return
+        try:
+            answered = self._living() is not None
+        except ConfigError:  # its programs are not here
+            answered = False
+        cancelled = not self._class_of or self._cancel(list(self._class_of))
+        if cancelled and answered:
             self._forget([self._mark])
+            self._noted = False
         self._class_of.clear()
 
     @property
@@ -140,6 +155,7 @@ class SlurmJobs:
         return dict(found) if isinstance(found, dict) else {"": list(found)}
 
     def _note(self) -> None:
+        self._noted = True
         write_durably(self._record, json.dumps(self._read() | {self._mark: list(self._class_of)}).encode())
 
     def _forget(self, marks: Collection[str]) -> None:
@@ -151,7 +167,7 @@ class SlurmJobs:
 
     def _living(self) -> Counter[str] | None:
         """Jobs that wait or run, by class; None if SLURM does not say."""
-        if not self._class_of and not self._put_off:
+        if not self._noted:
             return Counter()
         queue = self._queue()
         if queue is None:

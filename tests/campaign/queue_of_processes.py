@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 PROGRAM = '#!/bin/sh\nexec "{python}" "{here}" {name} "{jobs}" "$@"\n'
+REFUSAL = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
 
 
 def install(folder: Path) -> Path:
@@ -31,19 +32,21 @@ def install(folder: Path) -> Path:
     return programs
 
 
-def fail(folder: Path, *how: str) -> None:
-    """Let the next calls of ``sbatch`` go wrong.
+def fail(folder: Path, *how: str, program: str = "sbatch") -> None:
+    """Let the next calls of ``sbatch`` or ``squeue`` go wrong.
 
     Args:
         folder: The folder of :func:`install`.
-        how: For one call after the other: ``refuse``, ``hang``, or ``lose``: to hang with the jobs started.
+        how: For one call after the other: ``refuse``; and of ``sbatch`` also ``hang``, ``lose``: to hang with the jobs
+            started, or ``deny``: to refuse with the jobs started.
+        program: Which of the two.
     """
-    (folder / "fates").write_text("\n".join(how))
+    (folder / f"{program}.fates").write_text("\n".join(how))
 
 
-def fate(jobs: Path) -> str:
+def fate(jobs: Path, program: str) -> str:
     """What is to happen to this call."""
-    file = jobs.parent / "fates"
+    file = jobs.parent / f"{program}.fates"
     first, _, rest = file.read_text().partition("\n") if file.exists() else ("", "", "")
     file.write_text(rest)
     return first
@@ -52,9 +55,9 @@ def fate(jobs: Path) -> str:
 def sbatch(jobs: Path, arguments: list[str]) -> None:
     """Start every element of an array as a process group, recorded by its number."""
     script = Path(arguments[-1])
-    how = fate(jobs)
+    how = fate(jobs, "sbatch")
     if how == "refuse":
-        sys.exit("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+        sys.exit(REFUSAL)
     if how == "hang":
         time.sleep(60)
     named = [word.partition("=")[2] for word in arguments if word.startswith("--job-name=")]
@@ -69,12 +72,16 @@ def sbatch(jobs: Path, arguments: list[str]) -> None:
         (jobs / f"{number}_{element}").write_text(f"{process.pid} {named[0]}")
     if how == "lose":
         time.sleep(60)
+    if how == "deny":
+        sys.exit(REFUSAL)
     print(number)
 
 
 def squeue(jobs: Path, arguments: list[str]) -> None:
     """Print the number and the name of every array element that lives."""
     assert arguments == ["--me", "--noheader", "--array", "--format=%F %j"]
+    if fate(jobs, "squeue"):
+        sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     for path in sorted(jobs.iterdir()):
         pid, name = path.read_text().split()
         if lives(int(pid)):

@@ -60,9 +60,15 @@ def test_a_campaign_that_no_worker_takes_labels_for_says_so_and_pauses_once_noth
             with pytest.raises(CampaignError, match="has taken explore, train for 2 s"):
                 wait_for(lambda: False, lambda: executor.wait(0.1), at_most_s=20)
             assert "none takes explore, train now" in caplog.text
+            caplog.clear()
+            workers._told = 0.0
             workers._known.clear()  # a worker that still runs what an earlier orchestrator has started
             workers.miss(["label"], idle=True)
-            assert workers._lacking_since is None
+            assert "none takes label now" in caplog.text
+            assert workers._lacking_since is None, "it may be fit"
+            workers._live = {address: {**told, "status": "paused"} for address, told in workers._live.items()}
+            workers.miss(["label"], idle=True)
+            assert workers._lacking_since is not None
         finally:
             executor.close()
 

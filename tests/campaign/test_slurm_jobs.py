@@ -145,6 +145,50 @@ def test_a_successor_cancels_jobs_of_which_its_predecessor_never_heard(tmp_path:
     other.cancel()
 
 
+def test_jobs_of_a_predecessor_stay_on_record_while_the_queue_does_not_answer(tmp_path: Path, queue: Path) -> None:
+    queue_of_processes.fail(queue, "", "deny")
+    with pytest.raises(ConfigError):
+        jobs_in(tmp_path / "c").tend(ALL)
+    assert alive(queue) == WANTED
+    queue_of_processes.fail(queue, "refuse", program="squeue")
+    jobs_in(tmp_path / "c").cancel_left_behind()
+    left(queue, {"alflow-toy-explore+train": 1})  # of which there is no number
+    jobs_in(tmp_path / "c").cancel_left_behind()
+    left(queue, {})
+    assert not (tmp_path / "c" / "jobs.json").exists()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_first_jobs_that_sbatch_called_refused_but_slurm_took_are_cancelled(
+    tmp_path: Path, queue: Path, answers: bool
+) -> None:
+    """If SLURM does not even say what is in its queue, whoever starts next cancels them."""
+    queue_of_processes.fail(queue, "deny")
+    jobs = jobs_in(tmp_path / "c")
+    with pytest.raises(ConfigError, match=r"jobs\.label: sbatch refused"):
+        jobs.tend(ALL)
+    assert alive(queue) == {"alflow-toy-label": 2}
+    if not answers:
+        queue_of_processes.fail(queue, "refuse", program="squeue")
+    jobs.cancel()
+    assert (tmp_path / "c" / "jobs.json").exists() is not answers
+    if not answers:
+        jobs_in(tmp_path / "c").cancel_left_behind()
+    left(queue, {})
+    assert not (tmp_path / "c" / "jobs.json").exists()
+
+
+def test_cancelling_raises_nothing_where_slurm_is_not_installed(
+    tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler is ended after it."""
+    jobs = jobs_in(tmp_path / "c")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no program sbatch"):
+        jobs.tend(ALL)
+    jobs.cancel()
+
+
 def test_an_orchestrator_that_was_taken_over_cancels_its_own_jobs_and_forgets_no_others(
     tmp_path: Path, queue: Path
 ) -> None:

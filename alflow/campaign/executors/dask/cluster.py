@@ -174,19 +174,24 @@ class ClusterWorkers:
     def miss(self, lacking: Sequence[str], idle: bool) -> None:
         """Wait for workers when those of some kind have left, are of no use, or get no labels any more.
 
-        While anything runs nobody is kept waiting for good, and a worker that has not been seen idle yet may be fit.
+        While anything runs nobody is kept waiting for good, and a running worker that has not been seen idle yet may be
+        fit; what is lacking is told all the same.
 
         Raises:
             CampaignError: For longer than the configuration says to.
         """
-        unknown = Counter(_pool(self._live[a].get("resources") or {}) for a in self._live.keys() - self._known.keys())
-        lacking = [kind for kind in lacking if not slots_for(unknown, kind)]
         if not lacking or self._client is None:
             self._lacking_since = None
             return
         self._tell(f"Waiting for workers at {self._at}: none takes {', '.join(lacking)} now")
+        new = [self._live[address] for address in self._live.keys() - self._known.keys()]
+        unknown = Counter(_pool(worker.get("resources") or {}) for worker in new if worker.get("status") == "running")
+        lacking = [kind for kind in lacking if not slots_for(unknown, kind)]
+        if not lacking or not idle:
+            self._lacking_since = None
+            return
         now = time.monotonic()
-        self._lacking_since = now if not idle or self._lacking_since is None else self._lacking_since
+        self._lacking_since = now if self._lacking_since is None else self._lacking_since
         if now - self._lacking_since > self._config.wait_s:
             raise CampaignError(
                 f"No worker at {self._at} has taken {', '.join(lacking)} for {self._config.wait_s:g} s, and nothing "
