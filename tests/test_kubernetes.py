@@ -74,14 +74,12 @@ def test_every_manifest_is_valid_by_the_schema_of_kubernetes(
 def test_a_container_runs_the_command_of_its_service_in_the_compose_file(
     made: dict[str, list[dict[str, Any]]], name: str
 ) -> None:
-    """Only what Kubernetes adds is different: workers drain, and a password is no file that libpq would refuse."""
+    """Only what Kubernetes adds is different: a hook tells workers to drain, and the password is in no file."""
     container, service = container_of(made, name), SERVICES[name]
-    own = ["--preload=alflow.campaign.executors.dask.drain"] if name in WORKERS else []
     words = [*container.get("command", []), *container["args"]]
     assert words == [
         *service.get("entrypoint", ["alflow"] if name == "orchestrator" else []),
         *service["command"],
-        *own,
     ]
     if name != "orchestrator":
         assert container["livenessProbe"]["exec"]["command"] == service["healthcheck"]["test"][1:]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from pyscf.data.elements import ELEMENTS
 from pyscf.gto import basis as library
 from pyscf.pbc.gto.pseudo import load as load_pseudopotential
 
-from alflow.domain import Reference
+from alflow.domain import Level, Reference
 from alflow.reference import (
     CasscfReference,
     PyscfConfig,
@@ -146,5 +148,15 @@ def test_the_pseudopotential_that_is_spelled_is_the_one_that_was_meant() -> None
         ),
     ],
 )
-def test_ids_from_before_there_was_one_spelling_are_still_the_same(reference: Reference, beginning: str) -> None:
-    assert reference.level.id[:16] == beginning
+def test_the_spelling_changed_no_id_of_before(reference: Reference, beginning: str) -> None:
+    level = reference.level
+    assert Level(level.engine, second_procedure(level.engine, level.settings)).id[:16] == beginning
+
+
+def second_procedure(engine: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were when the spelling was settled: molecules have had another procedure since (0036)."""
+    if "ground" in settings:
+        return {**settings, "ground": second_procedure("pyscf", settings["ground"])}
+    if engine != "pyscf":
+        return dict(settings)
+    return {**settings, "procedure": 2, **({"nonlocal_grid_level": 1} if "grid_level" in settings else {})}
