@@ -13,12 +13,14 @@ from alflow.reference.scf import Field, _mean_field, _molecule, converge
 from alflow.reference.stability import _density_of_atoms
 from tests.reference.hard_cases import CASES, FUNCTIONALS, diatomic, search, stretched_water
 
+LONG = {("Cr2", "hf"), ("Cr2", "pbe"), ("LiF 6 Å", "b3lyp"), ("F2 2.5 Å", "pbe")}
+"""Ten seconds and more each; tests.reference.hard_cases computes them with the others."""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "functional"),
-    # Cr2 takes a quarter of a minute at best; tests.reference.hard_cases computes it with all of them.
-    [(name, method) for name in CASES for method in FUNCTIONALS if name != "Cr2" or method == "b3lyp"],
+    [(name, method) for name in CASES for method in FUNCTIONALS if (name, method) not in LONG],
 )
 def test_a_hard_case_ends_converged_with_nothing_wrong_in_its_label(name: str, functional: str) -> None:
     outcome = hard_level(name, functional).evaluate(CASES[name])
