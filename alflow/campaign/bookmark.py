@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from alflow import campaign, domain, selection
 from alflow.campaign.decide import replay
-from alflow.campaign.events import event_from_payload
+from alflow.campaign.events import event_from_json
 from alflow.campaign.state import State
 from alflow.domain.identity import digest_of_bytes
 from alflow.store import Store
@@ -63,8 +63,8 @@ class Bookmark:
         """
         begin = self._read()
         self._kept = begin.n_events if begin is not None else 0
-        stored = self._store.events(self._campaign_id, after=self._kept)
-        return replay((event_from_payload(event.payload) for event in stored), begin)
+        stored = self._store.journal_texts(self._campaign_id, after=self._kept)
+        return replay(map(event_from_json, stored), begin)
 
     def keep(self, state: State) -> None:
         """Move the bookmark, if it is time to: every event that the state knows of must be committed."""

@@ -27,7 +27,6 @@ from alflow.campaign.events import (
     TaskBroken,
     TaskLost,
     TrainingDone,
-    WalkerReport,
     WorkersChanged,
 )
 from alflow.campaign.plan import TOO_LATE, job_of, label_now, plan
@@ -83,7 +82,7 @@ def decide(state: State | None, event: Event) -> Change:
     if task is not None and task not in state.running:
         raise CampaignError(f"Event {event.kind} answers the task {task!r}, which is not in flight.")
     changed, commands = _APPLY[type(event)](replace(state, n_events=state.n_events + 1), event)
-    if isinstance(event, BEFORE_RESUMING) or (isinstance(event, LabelDone | LabelFailed) and event.recovered):
+    if isinstance(event, BEFORE_RESUMING) or getattr(event, "recovered", False):
         return changed, commands  # nothing starts before the tasks that ran beside it are taken up
     planned, further = plan(changed)
     return planned, commands + further
@@ -187,21 +186,14 @@ def _request(frame: FrameSeen, purpose: Any, generation: int) -> Request:
 
 
 def _seeds(state: State, event: SeedsProposed) -> Change:
-    commands: list[Command] = []
     state = replace(state, phase="running" if state.phase == "new" else state.phase, seeded=True)
-    for frame in event.frames:
-        state, more = enqueue(state, _request(frame, "seed", 0))
-        commands.extend(more)
-    return state, commands
+    return enqueue(state, *(_request(frame, "seed", 0) for frame in event.frames))
 
 
 def _segment(state: State, event: SegmentDone) -> Change:
     state = state.without_task(event.task)
-    commands: list[Command] = []
     state = state.with_walkers(reported(state, report) for report in event.reports)
-    for report in event.reports:
-        state, more = _seen(state, report, event.generation)
-        commands.extend(more)
+    state, commands = _seen(state, event)
     flagged = any(r.frame is not None and r.frame.duplicate_of is None for r in event.reports if r.status == "paused")
     steps = sum(r.steps for r in event.reports if r.status != "reset")
     state = replace(state, quiet_steps=0 if flagged else state.quiet_steps + steps, losses=0)
@@ -219,24 +211,31 @@ def _segment(state: State, event: SegmentDone) -> Change:
     return state, commands
 
 
-def _seen(state: State, report: WalkerReport, generation: int) -> Change:
-    """What becomes of the frame at which a walker ended its segment."""
-    frame = report.frame
-    if frame is None or report.status == "running":
-        return state, []
-    if report.status == "reset":
-        return state, [DropFrame(frame.frame_id, "unphysical", report.reason)]
-    if frame.duplicate_of is not None:
-        return state, [DropFrame(frame.frame_id, "duplicate", f"nearly the same as frame {frame.duplicate_of}")]
-    return enqueue(state, _request(frame, "flagged", generation))
+def _seen(state: State, event: SegmentDone) -> Change:
+    """What becomes of the frames at which walkers ended their segment."""
+    wanted: list[Request] = []
+    refused: list[Command] = []
+    for report in event.reports:
+        frame = report.frame
+        if frame is None or report.status == "running":
+            continue
+        if report.status == "reset":
+            refused.append(DropFrame(frame.frame_id, "unphysical", report.reason))
+        elif frame.duplicate_of is not None:
+            reason = f"nearly the same as frame {frame.duplicate_of}"
+            refused.append(DropFrame(frame.frame_id, "duplicate", reason))
+        else:
+            wanted.append(_request(frame, "flagged", event.generation))
+    state, commands = enqueue(state, *wanted)
+    return state, refused + commands
 
 
 def _label_done(state: State, event: LabelDone) -> Change:
     running = state.running[event.task]
     assert running.request is not None
     audit = running.request.purpose == "audit"
-    state = replace(
-        state.without_task(event.task),
+    state = state.without_task(
+        event.task,
         n_done=state.n_done + 1,
         n_train=state.n_train + (not audit),
         n_audit=state.n_audit + audit,
@@ -250,19 +249,19 @@ def _label_done(state: State, event: LabelDone) -> Change:
 def _label_failed(state: State, event: LabelFailed) -> Change:
     request = state.running[event.task].request
     assert request is not None
-    state = replace(state.without_task(event.task), n_failed=state.n_failed + 1, failures=state.failures + 1)
+    state = state.without_task(event.task, n_failed=state.n_failed + 1, failures=state.failures + 1)
     if state.failures >= FAILURE_LIMIT:
         reason = f"{state.failures} attempts at labels failed in a row; the last: {event.failure}: {event.message}"
         state, commands = enqueue(state, replace(request, attempts=request.attempts - 1))
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
     if event.failure in WORTH_REPEATING and request.attempts < state.config.reference.max_attempts:
-        return enqueue(state, request, event.failure, event.message)
+        return enqueue(state, request, failure=event.failure, message=event.message)
     state = settle_walker(replace(state, n_quarantined=state.n_quarantined + 1), request, restart=True)
     return state, [job_of(request, "quarantined", event.failure, event.message)]
 
 
 def _training(state: State, event: TrainingDone) -> Change:
-    state = replace(state.without_task(event.task), covered_labels=event.n_labels, losses=0)
+    state = state.without_task(event.task, covered_labels=event.n_labels, losses=0)
     if event.accepted:
         state = replace(
             state,
@@ -344,12 +343,8 @@ def _retry(state: State, event: RetryRequested) -> Change:
     left = state.n_quarantined - len(event.frames)
     if left < 0:
         raise CampaignError(f"{len(event.frames)} labels are to be tried again; {state.n_quarantined} are given up.")
-    commands: list[Command] = []
     state = replace(state, n_quarantined=left, n_retries=state.n_retries + 1)
-    for frame in event.frames:
-        state, more = enqueue(state, Request(**vars(frame), retry=state.n_retries))
-        commands.extend(more)
-    return state, commands
+    return enqueue(state, *(Request(**vars(frame), retry=state.n_retries) for frame in event.frames))
 
 
 _APPLY: dict[type[Any], Callable[[State, Any], Change]] = {

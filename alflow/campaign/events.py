@@ -36,6 +36,7 @@ __all__ = [
     "TrainingDone",
     "WalkerReport",
     "WorkersChanged",
+    "event_from_json",
     "event_from_payload",
     "event_to_payload",
 ]
@@ -374,3 +375,8 @@ def event_to_payload(event: Event) -> dict[str, Any]:
 def event_from_payload(payload: Mapping[str, Any]) -> Event:
     """Read an event back from its JSON values."""
     return _ADAPTER.validate_python(dict(payload))
+
+
+def event_from_json(text: str) -> Event:
+    """Read an event back from the text of its JSON, at once."""
+    return _ADAPTER.validate_json(text)

@@ -118,8 +118,8 @@ def rooms(pools: Mapping[str, int], running: Mapping[str, int]) -> frozenset[Kin
         >>> sorted(rooms({"label": 1, "explore+label": 1}, {"label": 2}))
         []
     """
-    label, explore, score, train = (running.get(kind, 0) for kind in _TAKEN_BY)
-    return _rooms(tuple(pools.items()), label, explore + score, train)
+    now = running.get
+    return _rooms(tuple(pools.items()), now("label", 0), now("explore", 0) + now("score", 0), now("train", 0))
 
 
 @lru_cache(4096)

@@ -14,10 +14,10 @@ __all__ = ["drop", "enqueue", "settle_walker"]
 Change = tuple[State, list[Command]]
 
 
-def enqueue(state: State, request: Request, failure: str | None = None, message: str | None = None) -> Change:
-    """Let a request wait; whatever is crowded out is dropped, with the reason."""
-    queue, dropped = admit(state.queue, request, state.config.capacity)
-    commands: list[Command] = [job_of(request, "pending", failure, message)]
+def enqueue(state: State, *requests: Request, failure: str | None = None, message: str | None = None) -> Change:
+    """Let requests wait; whatever is crowded out is dropped, with the reason."""
+    queue, dropped = admit(state.queue, requests, state.config.capacity)
+    commands: list[Command] = [job_of(request, "pending", failure, message) for request in requests]
     return drop(replace(state, queue=queue), dropped, commands)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final, Literal
@@ -108,15 +108,15 @@ Dropped = tuple[tuple[Request, str], ...]
 """Requests that left the queue without a label, each with the reason in a sentence."""
 
 
-def admit(queue: Queue, request: Request, capacity: int) -> tuple[Queue, Dropped]:
-    """Let a request wait.
+def admit(queue: Queue, requests: Iterable[Request], capacity: int) -> tuple[Queue, Dropped]:
+    """Let requests wait, in the order in which they came.
 
-    A full queue drops its least urgent flagged frame, which may be the new one. Seeds and audits are never dropped:
+    A full queue drops its least urgent flagged frames, which may be the new ones. Seeds and audits are never dropped:
     they enter a queue that holds nothing else even above its capacity. A frame that waits already is left as it is.
 
     Args:
         queue: Those that wait.
-        request: The new one.
+        requests: The new ones.
         capacity: How many may wait, at least 1.
 
     Returns:
@@ -127,10 +127,11 @@ def admit(queue: Queue, request: Request, capacity: int) -> tuple[Queue, Dropped
     """
     if capacity < 1:
         raise ValueError(f"A queue needs room for one request at least; found a capacity of {capacity}.")
-    if request.frame_id in map(_FRAME_ID, queue):
-        return queue, ()
-    waiting = list(queue)
-    insort_right(waiting, request, key=_urgency)  # behind its equals
+    waiting, known = list(queue), set(map(_FRAME_ID, queue))
+    for request in requests:
+        if request.frame_id not in known:
+            insort_right(waiting, request, key=_urgency)  # behind its equals
+            known.add(request.frame_id)
     dropped: list[tuple[Request, str]] = []
     while len(waiting) > capacity and waiting[-1].purpose == "flagged":
         last = waiting.pop()

@@ -96,21 +96,21 @@ class CampaignReading(Reading):
         statement = every(EventRow).where(EventRow.campaign_id == campaign_id, EventRow.seq > after)
         return map(event_of, self._pages(statement, [EventRow.seq]))
 
-    def journal_texts(self, campaign_id: int, after: int, last: int) -> Iterator[str]:
+    def journal_texts(self, campaign_id: int, after: int = 0, last: int | None = None) -> Iterator[str]:
         """Read some of the journal as it is stored, which is faster than to understand it.
 
         Args:
             campaign_id: The campaign.
             after: Only events with a larger number than this.
-            last: The last event.
+            last: The last event; None for all that there are.
 
         Yields:
             The canonical JSON of each event, in order.
         """
         text = type_coerce(EventRow.payload_json, Text).label("text")
-        statement = select(EventRow.seq, text).where(
-            EventRow.campaign_id == campaign_id, EventRow.seq > after, EventRow.seq <= last
-        )
+        statement = select(EventRow.seq, text).where(EventRow.campaign_id == campaign_id, EventRow.seq > after)
+        if last is not None:
+            statement = statement.where(EventRow.seq <= last)
         return (row.text for row in self._pages(cast(Select[Any], statement), [EventRow.seq]))
 
     def next_events(self, campaign_id: int, after: int, most: int) -> list[EventRecord]:

@@ -33,10 +33,10 @@ def filled(wanted: list[Request], capacity: int) -> tuple[Queue, list[Request], 
     out: list[Request] = []
     for item in wanted:
         if item.frame_id in {r.frame_id for r in queue}:
-            assert admit(queue, item, capacity) == (queue, ())
+            assert admit(queue, [item], capacity) == (queue, ())
             continue
         new.append(item)
-        queue, dropped = admit(queue, item, capacity)
+        queue, dropped = admit(queue, [item], capacity)
         assert all(reason for _, reason in dropped)
         out.extend(r for r, _ in dropped)
     return queue, new, out
@@ -51,6 +51,19 @@ def urgency(item: Request) -> tuple[int, float]:
 def test_nothing_appears_or_vanishes_without_being_said(wanted: list[Request], capacity: int) -> None:
     queue, new, out = filled(wanted, capacity)
     assert sorted(map(repr, (*queue, *out))) == sorted(map(repr, new))
+
+
+@given(st.lists(requests, max_size=30, unique_by=lambda item: item.frame_id), st.integers(1, 8))
+def test_many_at_once_are_admitted_as_one_after_the_other(wanted: list[Request], capacity: int) -> None:
+    queue, _, out = filled(wanted, capacity)
+    at_once, dropped = admit((), wanted, capacity)
+    assert at_once == queue
+    assert {r.frame_id for r, _ in dropped} == {r.frame_id for r in out}
+
+
+def test_a_frame_that_comes_twice_at_once_waits_once() -> None:
+    queue, dropped = admit((), [request("a"), request("b"), request("a")], 8)
+    assert ([r.frame_id for r in queue], dropped) == (["a", "b"], ())
 
 
 @given(st.lists(requests, max_size=30), st.integers(1, 8))
@@ -79,7 +92,7 @@ def test_requests_leave_in_order_of_urgency_and_equals_in_the_order_they_came(
 def test_what_is_dropped_is_never_more_urgent_than_what_stays(wanted: list[Request], capacity: int) -> None:
     queue: Queue = ()
     for item in wanted:
-        queue, dropped = admit(queue, item, capacity)
+        queue, dropped = admit(queue, [item], capacity)
         for lost, _ in dropped:
             assert all(urgency(lost) >= urgency(kept) for kept in queue)
 
@@ -115,10 +128,10 @@ def test_a_request_survives_json(item: Request) -> None:
 
 def test_a_flagged_frame_does_not_enter_a_queue_full_of_seeds() -> None:
     seeds = (request("a", "seed"), request("b", "seed"))
-    queue, dropped = admit(seeds, request("c"), capacity=2)
+    queue, dropped = admit(seeds, [request("c")], capacity=2)
     assert queue == seeds
     assert [r.frame_id for r, _ in dropped] == ["c"]
-    assert len(admit(seeds, request("d", "audit"), capacity=2)[0]) == 3
+    assert len(admit(seeds, [request("d", "audit")], capacity=2)[0]) == 3
 
 
 def test_what_cannot_be_queued_is_refused() -> None:
@@ -127,6 +140,6 @@ def test_what_cannot_be_queued_is_refused() -> None:
     with pytest.raises(ValueError, match="nan"):
         request("a", disagreement=math.nan)
     with pytest.raises(ValueError, match="capacity"):
-        admit((), request("a"), 0)
+        admit((), [request("a")], 0)
     with pytest.raises(ValueError, match="Nothing waits"):
         next_request(())
