@@ -163,7 +163,7 @@ def test_examples_with_prompts_answer_as_shown(page: Path) -> None:
 
 def test_make_check_builds_the_documents_with_warnings_as_errors() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"^check: setup docs$", text, re.MULTILINE)
+    assert re.search(r"^check: docs types lint$", text, re.MULTILINE)
     assert re.search(r"-m sphinx -W .*-c docs \. build/docs$", text, re.MULTILINE)
 
 
