@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -198,8 +199,8 @@ def _drive(
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
-        with _beating(store, lease) as begun:
-            workers = executor if executor is not None else _workers(config, folder)
+        with _beating_meanwhile(store, lease) as begun:
+            workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
             if workers.dashboard:
                 log.info("Dashboard: %s", _page_of(workers.dashboard))
             with broadcasting(config.database, config.name, workers.board) as watchers:
@@ -314,8 +315,21 @@ def _page_of(dashboard: str) -> str:
     return f"{dashboard.rpartition('/')[0]}/alflow"
 
 
+def _beating(store: Store, lease: Lease) -> Callable[[], None]:
+    """What shows, called often enough while workers are waited for, that the campaign is being driven."""
+    beaten = time.monotonic()
+
+    def beat() -> None:
+        nonlocal beaten
+        if time.monotonic() - beaten > BEAT_S:
+            beaten = time.monotonic()
+            store.beat(lease)
+
+    return beat
+
+
 @contextmanager
-def _beating(store: Store, lease: Lease) -> Iterator[Callable[[], None]]:
+def _beating_meanwhile(store: Store, lease: Lease) -> Iterator[Callable[[], None]]:
     """Show that the campaign is driven while workers start and the journal is read, until what is given is called.
 
     It takes a thread, because starting workers is one call into Dask.
@@ -338,13 +352,13 @@ def _beating(store: Store, lease: Lease) -> Iterator[Callable[[], None]]:
         thread.join(BEAT_S)
 
 
-def _workers(config: CampaignConfig, folder: Path) -> Executor:
+def _workers(config: CampaignConfig, folder: Path, waiting: Callable[[], None]) -> Executor:
     if config.executor == "inline":
         return InlineExecutor(config.reference.threads)
     if isinstance(config.cluster, SlurmCluster):
         return DaskExecutor(SlurmWorkers(config, folder))
     if config.cluster != "local":
-        return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder))
+        return DaskExecutor(ClusterWorkers(config.cluster, partial(threads_for, config), folder, waiting))
     pools = pools_of(config)
     log.info("%s", pool_table(pools, config.cores or available_cores()))
     return DaskExecutor(LocalWorkers(pools, config.dashboard_address))

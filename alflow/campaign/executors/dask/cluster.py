@@ -59,14 +59,21 @@ class ClusterWorkers:
         config: Where it is, and how to be let in.
         threads: Threads of a task, given its kind.
         folder: The campaign's folder.
+        waiting: Called again and again while the first workers are waited for.
 
     Raises:
         ConfigError: It cannot be reached, a worker has other versions, or no worker takes some kind of task, for as
             long as the configuration says to wait.
     """
 
-    def __init__(self, config: ExternalCluster, threads: Callable[[str], int], folder: Path) -> None:
-        self._config, self._threads, self._folder = config, threads, folder
+    def __init__(
+        self,
+        config: ExternalCluster,
+        threads: Callable[[str], int],
+        folder: Path,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config, self._threads, self._folder, self._waiting = config, threads, folder, waiting
         self._mark = f".here-{secrets.token_hex(8)}"
         self.session = 0
         self._prefix = secrets.token_hex(4)
@@ -226,6 +233,7 @@ class ClusterWorkers:
                 )
             if self._client is not None:
                 self._tell(f"Waiting for workers at {self._at}: none takes {', '.join(lacking)} yet")
+            self._waiting()
             time.sleep(0.2)
 
     def _described(self) -> str:
