@@ -234,8 +234,8 @@ def _label_done(state: State, event: LabelDone) -> Change:
     running = state.running[event.task]
     assert running.request is not None
     audit = running.request.purpose == "audit"
-    state = state.without_task(
-        event.task,
+    state = replace(
+        state.without_task(event.task),
         n_done=state.n_done + 1,
         n_train=state.n_train + (not audit),
         n_audit=state.n_audit + audit,
@@ -249,7 +249,7 @@ def _label_done(state: State, event: LabelDone) -> Change:
 def _label_failed(state: State, event: LabelFailed) -> Change:
     request = state.running[event.task].request
     assert request is not None
-    state = state.without_task(event.task, n_failed=state.n_failed + 1, failures=state.failures + 1)
+    state = replace(state.without_task(event.task), n_failed=state.n_failed + 1, failures=state.failures + 1)
     if state.failures >= FAILURE_LIMIT:
         reason = f"{state.failures} attempts at labels failed in a row; the last: {event.failure}: {event.message}"
         state, commands = enqueue(state, replace(request, attempts=request.attempts - 1))
@@ -261,7 +261,7 @@ def _label_failed(state: State, event: LabelFailed) -> Change:
 
 
 def _training(state: State, event: TrainingDone) -> Change:
-    state = state.without_task(event.task, covered_labels=event.n_labels, losses=0)
+    state = replace(state.without_task(event.task), covered_labels=event.n_labels, losses=0)
     if event.accepted:
         state = replace(
             state,

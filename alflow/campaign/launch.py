@@ -316,7 +316,7 @@ def _page_of(dashboard: str) -> str:
 
 
 def _beating(store: Store, lease: Lease) -> Callable[[], None]:
-    """What shows, called often enough while workers are waited for, that the campaign is being driven."""
+    """What ends, called again and again, the wait for workers of a campaign that was taken over meanwhile."""
     beaten = time.monotonic()
 
     def beat() -> None:
@@ -340,8 +340,10 @@ def _beating_meanwhile(store: Store, lease: Lease) -> Iterator[Callable[[], None
         while not begun.wait(BEAT_S):
             try:
                 store.beat(lease)
+            except Unavailable:
+                continue  # it may come back, and this process still lives
             except StoreError:
-                return  # whatever is wrong, the next write tells
+                return  # the campaign was taken over; the next write tells
 
     thread = threading.Thread(target=beat, name="beat", daemon=True)
     thread.start()

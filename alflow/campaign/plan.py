@@ -8,8 +8,6 @@ turns.
 
 from __future__ import annotations
 
-from typing import Any
-
 from alflow.campaign.commands import (
     Command,
     DropFrame,
@@ -176,8 +174,8 @@ def _start_training(state: State) -> tuple[State, list[Command]]:
     number = state.n_trainings + 1
     task = f"train-t{number}"
     started = StartTraining(task, state.generation + 1, state.n_done)
-    running = Running("train", n_labels=state.n_done, start=started)
-    return state.with_task(task, running, n_trainings=number, trained_labels=state.n_done), [started]
+    state = state.with_task(task, Running("train", n_labels=state.n_done, start=started))
+    return replace(state, n_trainings=number, trained_labels=state.n_done), [started]
 
 
 def _start_scoring(state: State) -> tuple[State, list[Command]]:
@@ -185,31 +183,31 @@ def _start_scoring(state: State) -> tuple[State, list[Command]]:
     task = f"score-t{number}"
     frames = tuple(r.frame_id for r in state.queue if r.purpose == "flagged")
     start = StartScoring(task, state.generation, frames)
-    running = Running("score", generation=state.generation, start=start)
-    return state.with_task(task, running, n_scorings=number, rescore=False), [start]
+    state = state.with_task(task, Running("score", generation=state.generation, start=start))
+    return replace(state, n_scorings=number, rescore=False), [start]
 
 
 def _start_label(state: State) -> tuple[State, list[Command]]:
     request, queue = next_request(state.queue)
     request = replace(request, attempts=request.attempts + 1)
-    return label_now(state, request, queue=queue, last_start="label")
+    return label_now(replace(state, queue=queue, last_start="label"), request)
 
 
-def label_now(state: State, request: Request, **changes: Any) -> tuple[State, list[Command]]:
-    """Start an attempt at a label that waits no longer; makes other changes of the state with it."""
+def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
+    """Start an attempt at a label that waits no longer."""
     task = f"label-{request.frame_id}-a{request.attempts}-l{request.n_lost}"
     if request.retry:
         task += f"-r{request.retry}"
     start = StartLabel(task, request.frame_id, request.structure_id, request.attempts)
-    state = state.with_task(task, Running("label", request=request, start=start), **changes)
+    state = state.with_task(task, Running("label", request=request, start=start))
     return state, [job_of(request, "running"), start]
 
 
 def _ready_group(state: State) -> tuple[WalkerState, ...]:
     """The walkers of the group that has moved least, if any group is free and has walkers ready to move."""
-    if state.generation == 0 or state.committee_lost or not state.ready:
-        return ()
     walkers, n_groups = state.walkers, min(slots_for(state.workers, "explore"), len(state.walkers))
+    if state.generation == 0 or state.committee_lost or not state.ready or n_groups == 0:
+        return ()
     busy = {n % n_groups for task in state.running.values() if task.kind == "explore" for n in task.walkers}
     ready: dict[int, list[int]] = {}
     for number in state.ready:
@@ -239,7 +237,7 @@ def _start_exploring(state: State, group: tuple[WalkerState, ...]) -> tuple[Stat
         task, number, state.generation, orders, state.horizon, state.threshold, _audit_wanted(state)
     )
     segment = Running("explore", walkers=on_board, restarts=restarts, generation=state.generation, start=command)
-    return state.with_task(task, segment, n_segments=number, last_start="explore"), [command]
+    return replace(state.with_task(task, segment), n_segments=number, last_start="explore"), [command]
 
 
 def _audit_wanted(state: State) -> bool:

@@ -116,7 +116,7 @@ def admit(queue: Queue, requests: Iterable[Request], capacity: int) -> tuple[Que
 
     Args:
         queue: Those that wait.
-        requests: The new ones.
+        requests: The new ones; of a frame among them that waits already, or comes twice, the first counts.
         capacity: How many may wait, at least 1.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from alflow import CampaignConfig
 from alflow.campaign import pools as room
 from alflow.campaign.config import comparable, parse_config
 from alflow.campaign.decide import replay
-from alflow.campaign.events import event_from_payload
+from alflow.campaign.events import Event, TaskLost, WorkersChanged, event_from_json, event_from_payload
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pools import KINDS, Pool, check_resources, fitted, has_room, kinds_of, pools_of
 from alflow.errors import ConfigError
@@ -143,15 +144,29 @@ def test_a_loop_with_pools_ends_and_never_fills_a_pool_beyond_its_workers(seed: 
         assert any({"label", "explore"} <= kinds for kinds in overlap)
 
 
-def test_a_journal_from_before_there_were_pools_leads_to_the_same_state() -> None:
+@pytest.mark.parametrize("read", [event_from_payload, lambda payload: event_from_json(json.dumps(payload))])
+def test_a_journal_from_before_there_were_pools_leads_to_the_same_state(read: Callable[[Any], Event]) -> None:
     """The fossil was written by the version before pools; its workers took every task."""
     fossil = json.loads(FOSSIL.read_text())
     assert "pools" not in fossil["events"][0]
-    known = replay(event_from_payload(payload) for payload in fossil["events"])
+    known = replay(map(read, fossil["events"]))
     assert known is not None
     assert known.workers == {"shared": 2}
     found = {name: getattr(known, name) for name in fossil["state"]}
     assert found == fossil["state"]
+
+
+@pytest.mark.parametrize("barrier", [False, True])
+def test_a_campaign_whose_last_worker_that_explores_has_left_waits(barrier: bool) -> None:
+    world = World(3, flag=0.0, reset=0.0, slots=1)
+    with pytest.raises(AssertionError, match="did not end"):
+        world.play(config(barrier=barrier, quiet_ps=1e6, label_budget=1000), most=40)
+    assert world.states[-1].generation > 0
+    world.record(WorkersChanged(1, {"label": 1}))
+    for task in sorted(world.states[-1].running):
+        world.record(TaskLost(task, "the worker left"))
+    assert world.states[-1].ready
+    assert not world.states[-1].running_of("explore")
 
 
 def test_a_campaign_goes_on_with_other_pools_and_keeps_its_promises(tmp_path: Path) -> None:
