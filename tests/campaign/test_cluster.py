@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -228,7 +228,7 @@ def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_fold
     home.mkdir()
     hidden = home if can_hide(home) else None
     resources = ("label=1", "explore=1 train=1")
-    with cluster(tmp_path / "cluster", *resources, hidden=hidden) as made:
+    with cluster(tmp_path / "cluster", *resources, hidden=hidden) as made, chdir(home):
         strike = Strike(made, resources, home / "toy.db")
         ended = run_campaign(on(made, home, delay_s=1.0, label_budget=9), observers=[strike])
         assert strike.revival is not None, "the scheduler was never killed"

@@ -20,6 +20,7 @@ from alflow.domain.ase import read_structures
 from alflow.errors import ConfigError, InputError
 from alflow.properties import displaced
 from alflow.reference.config import Limits
+from tests.postgresql import address
 
 from .toys import rows
 
@@ -30,7 +31,7 @@ LEVEL = "functional: hf\nbasis: sto-3g\ndensity_fitting: false\npreset: tight\np
 def prepare(folder: Path, level: str = LEVEL, positions: list[list[float]] = MINIMUM) -> tuple[Path, str, str]:
     ase.io.write(folder / "water.xyz", ase.Atoms("OHH", positions), format="extxyz")
     (folder / "level.yaml").write_text(level)
-    return folder / "water.xyz", str(folder / "level.yaml"), str(folder / "labels.db")
+    return folder / "water.xyz", str(folder / "level.yaml"), address(folder / "labels.db")
 
 
 def test_a_hessian_uses_the_labels_that_exist_and_a_second_call_computes_nothing(tmp_path: Path) -> None:
