@@ -11,13 +11,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import chdir, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import psycopg
@@ -79,6 +79,19 @@ def _made(server: str, name: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection, suppress(psycopg.errors.DuplicateDatabase):
         connection.execute(f"CREATE DATABASE {name}".encode())
     return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+@contextmanager
+def open_to_all(address: str) -> Iterator[None]:
+    """Let others to the socket of a server: in a user namespace, its owner is a stranger to us."""
+    (place,) = parse_qs(urlsplit(address).query)["host"]
+    folder = Path(place)
+    before = folder.stat().st_mode
+    folder.chmod(0o711)
+    try:
+        yield
+    finally:
+        folder.chmod(before)  # the server does not start with anything else
 
 
 def forget(path: str | Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import chdir, closing
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from alflow.store.arrays import encode
 from alflow.store.location import is_server
 from tests.postgresql import address
 
-from .toys import broken_promises, check_promises, rows, toy, write
+from .toys import broken_promises, check_promises, literal, rows, toy, write
 
 LIKE_BEFORE_VIEWS = "PRAGMA legacy_alter_table = ON; "  # else SQLite refuses: views show the table that is renamed
 COPY_WITHOUT_KEYS = LIKE_BEFORE_VIEWS + (
@@ -87,7 +86,9 @@ def test_a_sound_database_breaks_nothing(sound: str) -> None:
     assert {name for findings in found.values() for name in [f.name for f in findings]} == {"file", *SQL, *FILES}
     assert all(finding.holds and finding.sentence.endswith(".") for findings in found.values() for finding in findings)
     unlooked = {finding.name for findings in found.values() for finding in findings if not finding.checked}
-    assert unlooked == {"spool"}, "an invariant that looks at nothing finds nothing"
+    assert unlooked == {"spool"} | ({"file"} if is_server(sound) else set()), (
+        "an invariant that looks at nothing finds nothing"
+    )
     check_promises(sound)
 
 
@@ -169,9 +170,7 @@ def test_a_damaged_file_is_told_before_anything_else(copied: Path) -> None:
 def test_an_array_that_is_not_finite_is_found(copied: Path) -> None:
     forces = bytearray(encode(np.zeros((3, 3)), "forces"))
     forces[16:24] = np.array([np.nan]).tobytes()
-    with closing(sqlite3.connect(copied)) as connection:
-        connection.execute("UPDATE labels SET forces_ev_ang = ?", [bytes(forces)])
-        connection.commit()
+    write(copied, f"UPDATE labels SET forces_ev_ang = {literal(copied, bytes(forces))}")
     assert "is not finite" in broken_promises(copied)["arrays"][0]
 
 

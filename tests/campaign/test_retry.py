@@ -28,6 +28,7 @@ from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import MorseMolecule
 from alflow.reference.config import Limits
+from alflow.store.location import shown
 from tests.faults.references import Treacherous
 from tests.postgresql import address
 
@@ -66,11 +67,11 @@ def test_what_was_given_up_is_labelled_when_it_is_asked_for_again(stopped: str) 
     code, told = alflow("status", stopped)
     assert code == 0
     assert all(frame in told for frame, _ in rows(stopped, GIVEN_UP))
-    assert f"alflow retry {stopped} toy" in told.replace("\n", "")
+    assert f"alflow retry {shown(stopped)} toy" in told.replace("\n", "")
     assert alflow("retry", stopped) == (
         0,
         "2 label(s) of 'toy' will be tried again (NON_FINITE, REJECTED).\n"
-        f"Nobody drives it: alflow resume {stopped} toy\n",
+        f"Nobody drives it: alflow resume {shown(stopped)} toy\n",
     )
     assert "(asked for again)" in alflow("status", stopped)[1]
     assert resume_campaign(stopped, reference=Treacherous(MOLECULE, {})).state.phase == "finished"

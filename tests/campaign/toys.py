@@ -118,6 +118,11 @@ def write(database: str | Path, statements: str) -> None:
         connection.executescript(statements)
 
 
+def literal(database: str | Path, blob: bytes) -> str:
+    """Bytes, as they are written in the SQL of a database."""
+    return f"'\\x{blob.hex()}'::bytea" if is_server(address(database)) else f"x'{blob.hex()}'"
+
+
 def journal(database: str | Path) -> list[tuple[Any, ...]]:
     """Every event, as it is stored, without its time of day."""
     return rows(database, "SELECT seq, kind, payload_json FROM events ORDER BY seq")

@@ -18,11 +18,10 @@ from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
 from alflow.campaign.tasks import ExploreTask, TrainTask
-from alflow.store.location import is_server
 from alflow.training import fit_committee
 from alflow.training.committee import Fit
 from tests.campaign.test_journal import CutAfter, PowerCut
-from tests.campaign.toys import broken_promises, check_promises, journal, labels, rows, toy, write
+from tests.campaign.toys import broken_promises, check_promises, journal, labels, literal, rows, toy, write
 
 
 class Once:
@@ -205,8 +204,7 @@ class CutInSegment:
 
 
 def _set_velocities(database: str, walker: int, blob: bytes) -> None:
-    literal = f"'\\x{blob.hex()}'::bytea" if is_server(database) else f"x'{blob.hex()}'"
-    write(database, f"UPDATE walkers SET velocities_ang_fs = {literal} WHERE walker = {walker}")
+    write(database, f"UPDATE walkers SET velocities_ang_fs = {literal(database, blob)} WHERE walker = {walker}")
 
 
 def not_a_number(fit: Fit) -> Fit:

@@ -199,7 +199,7 @@ def test_a_defect_of_a_task_shows_its_traceback_and_the_command_to_resume(
     monkeypatch.setattr(launch, "make_reference", lambda config: damaged)
     code, out, err = said_by(capsys, monkeypatch, "run", str(file))
     assert code == 1
-    assert f"alflow resume {config.database} toy" in out
+    assert f"alflow resume {shown(config.database)} toy" in out
     assert "alflow: Campaign 'toy' failed: Traceback (most recent call last)" in err
     assert err.strip().endswith("RuntimeError: the basis set file of this reference is damaged")
 
