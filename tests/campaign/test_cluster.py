@@ -254,7 +254,8 @@ def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_fold
 def check_what_the_loss_of_the_scheduler_cost(database: Path, strike: Strike) -> None:
     """Time, and nothing else: what was committed stays, and the label that was being made is not made again."""
     ((noticed,),) = rows(database, "SELECT min(recorded_at) FROM events WHERE kind = 'task_lost'")
-    delay_s = datetime.fromisoformat(noticed).replace(tzinfo=UTC).timestamp() - strike.killed_at
+    moment = datetime.fromisoformat(str(noticed))  # of text, or of a time of day with its zone
+    delay_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - strike.killed_at
     print(f"the loss of the scheduler was in the journal after {delay_s:.2f} s")
     assert 0.0 < delay_s < 5.0
     assert strike.labels <= {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
