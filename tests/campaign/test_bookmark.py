@@ -15,6 +15,7 @@ from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
 from alflow.domain.identity import digest_of_bytes
 from alflow.store import EventRecord, Store
+from tests.postgresql import address
 
 from .test_journal import CutAfter, PowerCut
 from .toys import check_promises, journal, toy
@@ -40,27 +41,27 @@ def taken_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[State | Non
         understood += 1
         return event_from_json(text)
 
-    with monkeypatch.context() as patched, Store.open(folder / "toy.db", read_only=True) as store:
+    with monkeypatch.context() as patched, Store.open(address(folder / "toy.db"), read_only=True) as store:
         patched.setattr(bookmark, "event_from_json", counting)
         return Bookmark(store, store.campaign().id, folder / "toy.alflow").replay(), understood
 
 
 def whole(folder: Path) -> State | None:
-    with Store.open(folder / "toy.db", read_only=True) as store:
+    with Store.open(address(folder / "toy.db"), read_only=True) as store:
         return replay(event_from_payload(event.payload) for event in store.events(store.campaign().id))
 
 
 def test_only_what_came_after_the_bookmark_is_replayed(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state, understood = taken_up(interrupted, monkeypatch)
     assert state == whole(interrupted)
-    assert understood == len(journal(str(interrupted / "toy.db"))) - 20 == 3
+    assert understood == len(journal(interrupted / "toy.db")) - 20 == 3
 
 
 def test_a_campaign_goes_on_from_its_bookmark_as_from_its_journal(interrupted: Path) -> None:
-    ended = resume_campaign(str(interrupted / "toy.db"))
+    ended = resume_campaign(address(interrupted / "toy.db"))
     assert ended.state.phase == "finished"
     assert ended.state == whole(interrupted)
-    check_promises(str(interrupted / "toy.db"))
+    check_promises(interrupted / "toy.db")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_bookmark_that_is_not_right_is_not_believed(
         file.write_text(json.dumps({**content, "sealed": digest_of_bytes(json.dumps(content).encode())}))
     state, understood = taken_up(interrupted, monkeypatch)
     assert state == whole(interrupted)
-    assert understood == len(journal(str(interrupted / "toy.db")))
+    assert understood == len(journal(interrupted / "toy.db"))
 
 
 def test_a_bookmark_of_events_that_are_no_longer_there_is_not_believed(
@@ -107,12 +108,12 @@ def test_a_bookmark_of_events_that_are_no_longer_there_is_not_believed(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "journal_texts", altered)
         state, understood = taken_up(interrupted, monkeypatch)
-    assert understood == len(journal(str(interrupted / "toy.db")))
+    assert understood == len(journal(interrupted / "toy.db"))
     assert state == whole(interrupted)
 
 
 def test_journal_texts_are_what_is_stored(interrupted: Path) -> None:
-    with Store.open(interrupted / "toy.db", read_only=True) as store:
+    with Store.open(address(interrupted / "toy.db"), read_only=True) as store:
         campaign = store.campaign().id
         events: list[EventRecord] = list(store.events(campaign))
         texts = list(store.journal_texts(campaign, after=2, last=7))

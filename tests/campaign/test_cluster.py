@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -228,7 +228,7 @@ def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_fold
     home.mkdir()
     hidden = home if can_hide(home) else None
     resources = ("label=1", "explore=1 train=1")
-    with cluster(tmp_path / "cluster", *resources, hidden=hidden) as made:
+    with cluster(tmp_path / "cluster", *resources, hidden=hidden) as made, chdir(home):
         strike = Strike(made, resources, home / "toy.db")
         ended = run_campaign(on(made, home, delay_s=1.0, label_budget=9), observers=[strike])
         assert strike.revival is not None, "the scheduler was never killed"
@@ -254,7 +254,8 @@ def test_a_campaign_survives_the_death_of_a_foreign_scheduler_and_shares_no_fold
 def check_what_the_loss_of_the_scheduler_cost(database: Path, strike: Strike) -> None:
     """Time, and nothing else: what was committed stays, and the label that was being made is not made again."""
     ((noticed,),) = rows(database, "SELECT min(recorded_at) FROM events WHERE kind = 'task_lost'")
-    delay_s = datetime.fromisoformat(noticed).replace(tzinfo=UTC).timestamp() - strike.killed_at
+    moment = datetime.fromisoformat(str(noticed))  # of text, or of a time of day with its zone
+    delay_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - strike.killed_at
     print(f"the loss of the scheduler was in the journal after {delay_s:.2f} s")
     assert 0.0 < delay_s < 5.0
     assert strike.labels <= {row[0] for row in rows(database, "SELECT structure_id FROM labels")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from alflow.reference import PyscfReference
 from alflow.reference.config import Limits
 from alflow.reference.spotcheck import grid_doubt
 from alflow.store import Store
+from tests.postgresql import address
 
 from .references import Grainy, is_long
 from .toys import Enough, UntilLearntAfter, rows, toy
@@ -35,7 +37,7 @@ def test_each_flagged_structure_of_a_file_is_named(tmp_path: Path) -> None:
     lengths = (0.74, 2.5, 3.0)
     structures = [Structure.of("HH", [[0, 0, 0], [0, 0, length]]) for length in lengths]
     structures.append(Structure.of("HH", [[0, 0, 0], [0, 0, 2.5]], multiplicity=3))
-    reference, database = PyscfReference("hf", "sto-3g", properties=()), str(tmp_path / "labels.db")
+    reference, database = PyscfReference("hf", "sto-3g", properties=()), address(tmp_path / "labels.db")
     told = []
     for _ in range(2):
         found = label_structures(structures, reference, Limits(), database, "labels", 1, InlineExecutor)
@@ -60,8 +62,9 @@ def test_only_so_many_are_named() -> None:
 @pytest.fixture(scope="module")
 def grainy(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Database of a campaign on a surface that is too coarse where a bond is long."""
-    config = toy(tmp_path_factory.mktemp("grainy"), limits={"spot_check_fraction": 1.0}, label_budget=20)
-    with pytest.raises(Enough):
+    folder = tmp_path_factory.mktemp("grainy")
+    config = toy(folder, limits={"spot_check_fraction": 1.0}, label_budget=20)
+    with chdir(folder), pytest.raises(Enough):
         run_campaign(config, Grainy(), [UntilLearntAfter(1)])
     return config.database
 

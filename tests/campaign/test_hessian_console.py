@@ -20,6 +20,7 @@ from alflow.domain.ase import read_structures
 from alflow.errors import ConfigError, InputError
 from alflow.properties import displaced
 from alflow.reference.config import Limits
+from tests.postgresql import address
 
 from .toys import rows
 
@@ -30,7 +31,7 @@ LEVEL = "functional: hf\nbasis: sto-3g\ndensity_fitting: false\npreset: tight\np
 def prepare(folder: Path, level: str = LEVEL, positions: list[list[float]] = MINIMUM) -> tuple[Path, str, str]:
     ase.io.write(folder / "water.xyz", ase.Atoms("OHH", positions), format="extxyz")
     (folder / "level.yaml").write_text(level)
-    return folder / "water.xyz", str(folder / "level.yaml"), str(folder / "labels.db")
+    return folder / "water.xyz", str(folder / "level.yaml"), address(folder / "labels.db")
 
 
 def test_a_hessian_uses_the_labels_that_exist_and_a_second_call_computes_nothing(tmp_path: Path) -> None:
@@ -41,12 +42,12 @@ def test_a_hessian_uses_the_labels_that_exist_and_a_second_call_computes_nothing
     label_structures(before, reference, Limits(), database, "others", 1, InlineExecutor)
     found = hessian(file, level, database, None, 1, 0.004, False)
     assert found is not None
-    assert rows(Path(database), "SELECT count(*) FROM labels") == [(19,)]
+    assert rows(database, "SELECT count(*) FROM labels") == [(19,)]
     computed = "SELECT count(*) FROM executions WHERE status = 'done'"
-    assert rows(Path(database), computed) == [(19,)]
+    assert rows(database, computed) == [(19,)]
     again = hessian(file, level, database, None, 1, 0.004, False)
     assert again is not None
-    assert rows(Path(database), computed) == [(19,)]
+    assert rows(database, computed) == [(19,)]
     assert np.array_equal(again.derivatives.hessian, found.derivatives.hessian)
     # 2170.04, 4140.00, 4391.07 and 7.24, 44.29, 29.97 with the masses of single isotopes and an infinitesimal step.
     np.testing.assert_allclose(found.modes.wavenumbers, [2170, 4140, 4391], atol=1.5)
@@ -75,7 +76,7 @@ def test_an_analytic_hessian_needs_one_label_and_says_so_of_a_slope(
         found = hessian(file, level, database, None, 1, 0.005, True)
     assert found is not None
     assert found.modes.intensities is None
-    assert rows(Path(database), "SELECT count(*) FROM labels") == [(1,)]
+    assert rows(database, "SELECT count(*) FROM labels") == [(1,)]
     assert "this is no stationary point" in caplog.text + "".join(capsys.readouterr())
 
 

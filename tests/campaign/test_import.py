@@ -28,8 +28,9 @@ from alflow.errors import ConfigError, FormatError
 from alflow.formats import open_source
 from alflow.reference import LennardJones
 from alflow.reference.config import Limits
+from tests.postgresql import address
 
-from .toys import broken_promises, reading, rows
+from .toys import broken_promises, rows, rows_so_far
 
 LEVEL = "HF/STO-3G, by hand"
 ARGON = "engine: lennard-jones\n"
@@ -54,7 +55,7 @@ def joined(first: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
 
 def take(folder: Path, arrays: dict[str, Any], file: str = "some.npz", **options: Any) -> Any:
     np.savez(folder / file, e_unit="eV", **arrays)
-    database = options.pop("database", str(folder / "labels.db"))
+    database = options.pop("database", address(folder / "labels.db"))
     return import_file(folder / file, LEVEL, database, "imported", **options)
 
 
@@ -95,7 +96,7 @@ def test_where_a_label_comes_from_is_stored_with_it(tmp_path: Path) -> None:
 def test_an_imported_label_of_a_reference_is_not_computed_again(tmp_path: Path) -> None:
     """The level of a reference's file is that of a label which this reference computes."""
     pairs = [Structure.of(["Ar", "Ar"], [[0, 0, 0], [0, 0, distance]]) for distance in (3.7, 3.9)]
-    reference, here, there = LennardJones(), str(tmp_path / "here.db"), str(tmp_path / "there.db")
+    reference, here, there = LennardJones(), address(tmp_path / "here.db"), address(tmp_path / "there.db")
     label_structures(pairs, reference, Limits(), there, "labels", 1, InlineExecutor)
     (tmp_path / "level.yaml").write_text(ARGON)
     export = CliRunner().invoke(app, ["export", there, str(tmp_path / "out.db")])
@@ -111,7 +112,7 @@ def test_an_imported_label_of_a_reference_is_not_computed_again(tmp_path: Path) 
 
 def test_labels_and_imports_may_share_a_name_of_one_level(tmp_path: Path) -> None:
     pairs = [Structure.of(["Ar", "Ar"], [[0, 0, 0], [0, 0, distance]]) for distance in (3.7, 3.9, 4.1)]
-    database = str(tmp_path / "one.db")
+    database = address(tmp_path / "one.db")
     label_structures(pairs[:2], LennardJones(), Limits(), database, "all", 1, InlineExecutor)
     assert CliRunner().invoke(app, ["export", database, str(tmp_path / "out.h5")]).exit_code == 0
     assert import_file(tmp_path / "out.h5", "as-written", database, "all").known == 2
@@ -140,6 +141,7 @@ def test_a_file_with_one_bad_frame_or_other_units_leaves_nothing(tmp_path: Path,
     with pytest.raises(FormatError, match=said):
         take(tmp_path, arrays)
     assert not (tmp_path / "labels.db").exists()
+    assert rows_so_far(tmp_path / "labels.db", "SELECT count(*) FROM labels") == []
 
 
 def test_what_looks_wrong_can_be_taken_all_the_same(tmp_path: Path) -> None:
@@ -160,14 +162,15 @@ def test_what_looks_wrong_can_be_taken_all_the_same(tmp_path: Path) -> None:
 def test_a_level_that_is_not_stated_is_not_guessed(tmp_path: Path, level: str, said: str) -> None:
     np.savez(tmp_path / "some.npz", e_unit="eV", **molecules(3))
     with pytest.raises(ConfigError, match=said):
-        import_file(tmp_path / "some.npz", level, str(tmp_path / "labels.db"), "imported")
+        import_file(tmp_path / "some.npz", level, address(tmp_path / "labels.db"), "imported")
     assert not (tmp_path / "labels.db").exists()
+    assert rows_so_far(tmp_path / "labels.db", "SELECT count(*) FROM labels") == []
 
 
 def test_one_name_holds_one_level(tmp_path: Path) -> None:
     take(tmp_path, molecules(3))
     with pytest.raises(ConfigError, match="another level of theory"):
-        import_file(tmp_path / "some.npz", "something else", str(tmp_path / "labels.db"), "imported")
+        import_file(tmp_path / "some.npz", "something else", address(tmp_path / "labels.db"), "imported")
 
 
 def test_the_command_line_says_what_became_of_the_labels(tmp_path: Path) -> None:
@@ -175,7 +178,7 @@ def test_the_command_line_says_what_became_of_the_labels(tmp_path: Path) -> None
     take(tmp_path, arrays)
     arrays["energies"][3] += 1.0
     np.savez(tmp_path / "other.npz", e_unit="eV", **arrays)
-    line = ["import", str(tmp_path / "other.npz"), "--level", LEVEL, "--db", str(tmp_path / "labels.db")]
+    line = ["import", str(tmp_path / "other.npz"), "--level", LEVEL, "--db", address(tmp_path / "labels.db")]
     result = CliRunner().invoke(app, line)
     assert result.exit_code == 3
     assert "0 labels imported, 4 were known, 0 stand in the file again, 1 conflicts" in result.output
@@ -187,10 +190,10 @@ def test_the_command_line_says_what_became_of_the_labels(tmp_path: Path) -> None
 def test_labels_go_from_one_database_to_another_unchanged(tmp_path: Path, name: str) -> None:
     take(tmp_path, molecules(7))
     runner = CliRunner()
-    assert runner.invoke(app, ["export", str(tmp_path / "labels.db"), str(tmp_path / name)]).exit_code == 0
-    refused = runner.invoke(app, ["export", str(tmp_path / "labels.db"), str(tmp_path / name)])
+    assert runner.invoke(app, ["export", address(tmp_path / "labels.db"), str(tmp_path / name)]).exit_code == 0
+    refused = runner.invoke(app, ["export", address(tmp_path / "labels.db"), str(tmp_path / name)])
     assert "exists" in str(refused.exception)
-    done = import_file(tmp_path / name, "as-written", str(tmp_path / "copy.db"), "imported")
+    done = import_file(tmp_path / name, "as-written", address(tmp_path / "copy.db"), "imported")
     assert done.new == 7
     query = "SELECT structure_id, level_id, energy_ev, forces_ev_ang, diagnostics_json FROM labels ORDER BY 1"
     assert rows(tmp_path / "copy.db", query) == rows(tmp_path / "labels.db", query)
@@ -210,7 +213,7 @@ def test_a_terminal_shows_a_bar_for_each_reading(tmp_path: Path, monkeypatch: py
 
 def test_the_status_of_an_import_speaks_of_no_workers(tmp_path: Path) -> None:
     take(tmp_path, molecules(3))
-    told = CliRunner().invoke(app, ["status", str(tmp_path / "labels.db")])
+    told = CliRunner().invoke(app, ["status", address(tmp_path / "labels.db")])
     assert told.exit_code == 0
     assert re.search(r"labels +3 done", told.stdout)
     assert "Time since the first label" not in told.stdout
@@ -218,7 +221,7 @@ def test_the_status_of_an_import_speaks_of_no_workers(tmp_path: Path) -> None:
 
 def test_one_split_can_be_exported(tmp_path: Path) -> None:
     take(tmp_path, molecules(3))
-    line = ["export", str(tmp_path / "labels.db"), str(tmp_path / "out.xyz"), "--split"]
+    line = ["export", address(tmp_path / "labels.db"), str(tmp_path / "out.xyz"), "--split"]
     assert CliRunner().invoke(app, [*line, "train"]).exit_code == 0
     assert "no label of the split audit" in str(CliRunner().invoke(app, [*line, "audit", "--overwrite"]).exception)
     wrong = CliRunner().invoke(app, [*line, "trian", "--overwrite"])
@@ -228,10 +231,10 @@ def test_one_split_can_be_exported(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_an_import_that_is_killed_is_run_again(tmp_path: Path) -> None:
     """Batches are stored whole or not at all, and the second run finds what the first has stored."""
-    n, database = 3000, tmp_path / "labels.db"
+    n, database = 3000, address(tmp_path / "labels.db")
     np.savez(tmp_path / "some.npz", e_unit="eV", **molecules(n))
     line = [sys.executable, "-m", "alflow.cli", "import", str(tmp_path / "some.npz"), "--level", LEVEL]
-    line += ["--db", str(database)]
+    line += ["--db", database]
     running = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 120
@@ -251,9 +254,5 @@ def test_an_import_that_is_killed_is_run_again(tmp_path: Path) -> None:
     assert broken_promises(database) == {}
 
 
-def _stored(database: Path) -> int:
-    if not database.exists():
-        return 0
-    with reading(database) as connection:
-        there = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'labels'").fetchone()[0]
-        return int(connection.execute("SELECT count(*) FROM labels").fetchone()[0]) if there else 0
+def _stored(database: str) -> int:
+    return sum(count for (count,) in rows_so_far(database, "SELECT count(*) FROM labels"))

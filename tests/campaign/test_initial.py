@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def test_a_campaign_begins_with_a_committee(tmp_path: Path) -> None:
     """Its file is copied; damage to the copy is mended from it, and labels train the next generation."""
     (tmp_path / "first").mkdir()
     trained = tmp_path / "trained.safetensors"
-    with pytest.raises(Interrupted):
+    with chdir(tmp_path / "first"), pytest.raises(Interrupted):
         run_campaign(toy(tmp_path / "first"), observers=[After("training_done")])
     (weights,) = (tmp_path / "first" / "toy.alflow" / "weights").iterdir()
     shutil.copy(weights, trained)

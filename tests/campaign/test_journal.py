@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,16 @@ class ForgetfulExecutor(InlineExecutor):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Database of a campaign that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     config = toy(folder)
-    assert run_campaign(config).state.phase == "finished"
-    return Path(config.database)
+    with chdir(folder):
+        assert run_campaign(config).state.phase == "finished"
+    return config.database
 
 
-def test_the_same_seed_writes_the_same_journal_bit_for_bit(whole: Path, tmp_path: Path, database: str) -> None:
+def test_the_same_seed_writes_the_same_journal_bit_for_bit(whole: str, tmp_path: Path, database: str) -> None:
     again = toy(tmp_path, database=database)
     run_campaign(again)
     assert journal(again.database) == journal(whole)
@@ -85,20 +87,20 @@ def test_the_same_seed_writes_the_same_journal_bit_for_bit(whole: Path, tmp_path
     assert any(kind == SegmentDone.kind and '"paused"' in payload for _, kind, payload in journal(whole))
 
 
-def test_another_seed_makes_other_labels(whole: Path, tmp_path: Path) -> None:
+def test_another_seed_makes_other_labels(whole: str, tmp_path: Path) -> None:
     other = toy(tmp_path, seed=1, label_budget=8)
     run_campaign(other)
     assert not {row[0] for row in labels(other.database)[1:]} <= {row[0] for row in labels(whole)}
     assert committees(other.database)[0] != committees(whole)[0]
 
 
-def test_an_undisturbed_campaign_keeps_every_promise(whole: Path) -> None:
+def test_an_undisturbed_campaign_keeps_every_promise(whole: str) -> None:
     check_promises(whole)
 
 
 @pytest.mark.parametrize("events", [2, 9, 23])
 def test_a_campaign_cut_after_any_event_ends_with_the_same_labels(
-    whole: Path, tmp_path: Path, database: str, events: int
+    whole: str, tmp_path: Path, database: str, events: int
 ) -> None:
     config = toy(tmp_path, database=database)
     with pytest.raises(PowerCut):
@@ -112,7 +114,7 @@ def test_a_campaign_cut_after_any_event_ends_with_the_same_labels(
     check_promises(config.database)
 
 
-def test_a_campaign_cut_again_and_again_ends_with_the_same_labels(whole: Path, tmp_path: Path, database: str) -> None:
+def test_a_campaign_cut_again_and_again_ends_with_the_same_labels(whole: str, tmp_path: Path, database: str) -> None:
     config = toy(tmp_path, database=database)
     cuts = 0
     while True:
@@ -145,9 +147,10 @@ def test_a_label_that_reached_the_spool_is_never_computed_again(
     check_promises(config.database)
 
 
-def test_running_a_finished_campaign_again_tells_its_end_and_changes_nothing(whole: Path) -> None:
+def test_running_a_finished_campaign_again_tells_its_end_and_changes_nothing(whole: str, tmp_path: Path) -> None:
     before = journal(whole)
-    for ended in (run_campaign(toy(whole.parent)), resume_campaign(str(whole))):
+    same = toy(tmp_path, database=whole)
+    for ended in (run_campaign(same), resume_campaign(whole)):
         assert (ended.state.phase, ended.state.reason) == ("finished", "label budget spent")
         assert ended.committee is not None
         assert ended.committee.exists()

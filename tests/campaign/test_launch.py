@@ -124,6 +124,7 @@ def test_lost_and_altered_weights_are_trained_again_from_the_labels(tmp_path: Pa
     assert ended.committee.is_file()
 
 
+@pytest.mark.sqlite_only("a file that is exported to itself")
 def test_an_export_never_overwrites_its_database(tmp_path: Path) -> None:
     config = toy(tmp_path)
     with pytest.raises(Interrupted):

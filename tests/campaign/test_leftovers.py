@@ -21,7 +21,7 @@ from alflow.store import Store
 
 from .test_journal import DyingExecutor, PowerCut
 from .test_seen_again import Stuck
-from .toys import broken_promises, check_promises, journal, rows, toy
+from .toys import broken_promises, check_promises, journal, rows, toy, write
 
 NOTHING: Mapping[str, Any] = {}
 GRAINY = {"spot_check": {"finer_grid_force_change_ev_ang": 0.5}}
@@ -67,9 +67,9 @@ def test_a_finished_label_is_kept_though_its_request_was_dropped_or_came_to_its_
     assert [row[0] for row in rows(config.database, MADE_BY_NOBODY)] == dropped
 
     one = dropped[0]
-    write = Store.open(config.database)
-    with write, write._engine.begin() as connection:  # as if its worker had not been ready yet
-        connection.exec_driver_sql("DELETE FROM labels WHERE structure_id = ?", (one,))
+    write(
+        config.database, f"DELETE FROM labels WHERE structure_id = '{one}'"
+    )  # as if its worker had not been ready yet
     finish(config, one)
     assert broken_promises(config.database) == {}
     before = journal(config.database)

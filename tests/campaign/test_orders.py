@@ -11,13 +11,14 @@ from alflow.campaign.launch import run_campaign
 from alflow.campaign.orders import Orders, dataset_digest
 from alflow.domain import Label
 from alflow.store import Store
+from tests.postgresql import address
 
 from .toys import toy
 
 
 def test_what_was_read_for_one_training_is_not_read_for_the_next(tmp_path: Path, monkeypatch: Any) -> None:
     run_campaign(toy(tmp_path))
-    with Store.open(tmp_path / "toy.db", read_only=True) as store:
+    with Store.open(address(tmp_path / "toy.db"), read_only=True) as store:
         site: Any = SimpleNamespace(campaign_id=store.campaign().id)
         nothing: Any = None
         read: list[int] = []

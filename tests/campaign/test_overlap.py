@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from itertools import product
 
 import pytest
@@ -19,7 +20,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A toy campaign on two Dask workers whose labels take as long as a segment does."""
     folder = tmp_path_factory.mktemp("overlap")
     config = toy(folder, delay_s=0.4, executor="dask", cores=2, label_budget=24, walkers=6, segment_steps=200)
-    assert run_campaign(config).state.phase == "finished"
+    with chdir(folder):
+        assert run_campaign(config).state.phase == "finished"
     return config.database
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.browser import WITHIN_S, becomes, browsing, colors_of, fits, needs_browser, opened
 from tests.faults.processes import kill_tree, start, wait_until_nothing_is_left
+from tests.postgresql import address
 
 from .toys import toy_file
 
@@ -73,7 +74,7 @@ def test_a_running_campaign_changes_before_ones_eyes_and_its_walkers_can_be_clic
 def beside(browser: Any, folder: Path, run: Any) -> None:
     """The database shows the campaign too, and, when it was killed, that nobody drives it, and still every story."""
     (folder / "output.txt").write_text("")
-    served = start(folder, "dashboard", "toy.db", "--port", "0")
+    served = start(folder, "dashboard", address(folder / "toy.db"), "--port", "0")
     try:
         page, complaints = opened(browser, address_in(folder / "output.txt"), "dark")
         becomes(page, "document.getElementById('fresh').textContent.startsWith('as of')")

@@ -18,6 +18,7 @@ from alflow.errors import ConfigError
 from alflow.reference import CasscfReference, LennardJones, PyscfReference, TbliteReference, TdaReference
 from alflow.reference.config import Limits
 from alflow.reference.functionals import FUNCTIONALS
+from tests.postgresql import address
 
 HYDROXYL = Structure.of("OH", [[0.0, 0.0, 0.0], [0.0, 0.0, 0.97]], charge=-1)
 BOHR_PER_ANG = 1.0 / 0.529177210544
@@ -25,7 +26,7 @@ HARTREE_EV = 27.211386245981
 
 
 def test_a_pyscf_label_is_a_valid_result_with_the_gradient_in_atomic_units(tmp_path: Path) -> None:
-    reference, database = PyscfReference(functional="hf", basis="sto-3g"), str(tmp_path / "labels.db")
+    reference, database = PyscfReference(functional="hf", basis="sto-3g"), address(tmp_path / "labels.db")
     label_structures([HYDROXYL], reference, Limits(), database, "labels", 1, InlineExecutor)
     assert export_labels(database, None, tmp_path / "out.jsonl") == 1
     (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
@@ -67,7 +68,7 @@ def test_the_method_has_the_name_that_a_reader_knows(reference: Reference, metho
 
 def test_a_cell_cannot_be_said(tmp_path: Path) -> None:
     cell = Structure.of(["Ar"], [[0, 0, 0]], cell=np.eye(3) * 5.0, pbc=True)
-    database = str(tmp_path / "labels.db")
+    database = address(tmp_path / "labels.db")
     label_structures([cell], LennardJones(cutoff_ang=5.0), Limits(), database, "labels", 1, InlineExecutor)
     with pytest.raises(ConfigError, match=r"Ar is periodic; QCSchema .* Export to extended XYZ"):
         export_labels(database, None, tmp_path / "out.jsonl")

@@ -24,6 +24,7 @@ from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.errors import AlflowError
 from alflow.store import FrameRecord, Holder, JobRecord, Store
 from alflow.store.asking.columns import COLUMNS, DEFAULT_COLUMNS
+from tests.postgresql import address
 
 N = 30
 LEVEL = Level("toy", {"depth_ev": 4.5})
@@ -31,7 +32,7 @@ LEVEL = Level("toy", {"depth_ev": 4.5})
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("query") / "water.db"
+    path = address(tmp_path_factory.mktemp("query") / "water.db")
     with Store.open(path, create=True) as store:
         campaign = store.create_campaign("water", {}, seed=1)
         lease = store.acquire(campaign.id, Holder.current())
@@ -50,7 +51,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
                 ids = (structure.id, LEVEL.id)
                 tx.put_job(JobRecord(name, campaign.id, name, *ids, purpose="flagged", state="done", event_seq=seq))
         store.release(lease, "finished")
-    return str(path)
+    return path
 
 
 def asked(*words: Any) -> Result:
@@ -155,6 +156,7 @@ def test_whatever_is_wrong_is_said_in_a_sentence(database: str, words: list[str]
     assert result.stdout == ""
 
 
+@pytest.mark.sqlite_only("a file that is not there")
 def test_a_missing_database_is_said(tmp_path: Path) -> None:
     result = asked(tmp_path / "none.db", "walker = 1")
     assert "There is no store at" in str(result.exception)
@@ -167,6 +169,7 @@ def blocks(opening: str) -> list[str]:
     return re.findall(rf"^{opening}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.sqlite_only("commands of the page, which name a file")
 def test_the_page_about_queries_shows_what_works(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

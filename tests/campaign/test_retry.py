@@ -28,7 +28,9 @@ from alflow.errors import CampaignError
 from alflow.exploration import rattle
 from alflow.reference import MorseMolecule
 from alflow.reference.config import Limits
+from alflow.store.location import shown
 from tests.faults.references import Treacherous
+from tests.postgresql import address
 
 from .references import Moody
 from .test_journal import CutAfter, PowerCut
@@ -50,29 +52,29 @@ def alflow(*words: object) -> tuple[int, str]:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Path:
+def stopped(tmp_path: Path) -> str:
     """Database of a campaign that was cut after two of its first labels had been given up."""
     faults = dict(zip(frames(2), ("not-finite", "rejected"), strict=True))
     config = toy(tmp_path, initial_labels=6)
     with pytest.raises(PowerCut):
         run_campaign(config, reference=Treacherous(MOLECULE, faults), observers=[CutAfter(12)])
     assert {row[1] for row in rows(config.database, GIVEN_UP)} == set(faults)
-    return Path(config.database)
+    return config.database
 
 
-def test_what_was_given_up_is_labelled_when_it_is_asked_for_again(stopped: Path) -> None:
+def test_what_was_given_up_is_labelled_when_it_is_asked_for_again(stopped: str) -> None:
     before = {row[1] for row in rows(stopped, GIVEN_UP)}
     code, told = alflow("status", stopped)
     assert code == 0
     assert all(frame in told for frame, _ in rows(stopped, GIVEN_UP))
-    assert f"alflow retry {stopped} toy" in told.replace("\n", "")
+    assert f"alflow retry {shown(stopped)} toy" in told.replace("\n", "")
     assert alflow("retry", stopped) == (
         0,
         "2 label(s) of 'toy' will be tried again (NON_FINITE, REJECTED).\n"
-        f"Nobody drives it: alflow resume {stopped} toy\n",
+        f"Nobody drives it: alflow resume {shown(stopped)} toy\n",
     )
     assert "(asked for again)" in alflow("status", stopped)[1]
-    assert resume_campaign(str(stopped), reference=Treacherous(MOLECULE, {})).state.phase == "finished"
+    assert resume_campaign(stopped, reference=Treacherous(MOLECULE, {})).state.phase == "finished"
     check_promises(stopped)
     assert before <= {row[0] for row in rows(stopped, "SELECT structure_id FROM labels")}
     assert rows(stopped, "SELECT count(*) FROM label_jobs WHERE retry_requested") == [(0,)]
@@ -81,7 +83,7 @@ def test_what_was_given_up_is_labelled_when_it_is_asked_for_again(stopped: Path)
 
 
 @pytest.mark.parametrize("how", ["frame", "failure"])
-def test_some_of_them_can_be_chosen(stopped: Path, how: str) -> None:
+def test_some_of_them_can_be_chosen(stopped: str, how: str) -> None:
     query = "SELECT frame_id FROM label_jobs WHERE failure_kind = 'REJECTED'"
     frame = rows(stopped, query)[0][0]
     words = ("toy", frame[:9]) if how == "frame" else ("--failure", "REJECTED")
@@ -89,10 +91,10 @@ def test_some_of_them_can_be_chosen(stopped: Path, how: str) -> None:
     assert rows(stopped, "SELECT frame_id FROM label_jobs WHERE retry_requested") == [(frame,)]
 
 
-def test_what_fails_again_is_given_up_again(stopped: Path) -> None:
+def test_what_fails_again_is_given_up_again(stopped: str) -> None:
     faults = dict(zip(frames(2), ("not-finite", "rejected"), strict=True))
     alflow("retry", stopped)
-    assert resume_campaign(str(stopped), reference=Treacherous(MOLECULE, faults)).state.phase == "finished"
+    assert resume_campaign(stopped, reference=Treacherous(MOLECULE, faults)).state.phase == "finished"
     check_promises(stopped)
     assert {row[1] for row in rows(stopped, GIVEN_UP)} == set(faults)
     assert rows(stopped, "SELECT count(*) FROM executions WHERE status = 'failed'") == [(4,)]
@@ -141,7 +143,7 @@ def test_a_campaign_that_failed_for_want_of_labels_goes_on_with_them(tmp_path: P
         (["--failure", "OOM"], "Nothing to try again in 'toy': 2 labels are given up (NON_FINITE, REJECTED)."),
     ],
 )
-def test_a_request_for_nothing_says_what_there_is(stopped: Path, words: list[str], sentence: str) -> None:
+def test_a_request_for_nothing_says_what_there_is(stopped: str, words: list[str], sentence: str) -> None:
     code, told = alflow("retry", stopped, *words)
     assert code == 1
     assert all(part in told for part in sentence.split(" .* "))
@@ -150,8 +152,8 @@ def test_a_request_for_nothing_says_what_there_is(stopped: Path, words: list[str
 
 def test_labels_of_a_file_are_tried_again_by_their_own_command(tmp_path: Path) -> None:
     long = Structure.of("ArAr", [[0, 0, 0], [3.6, 0, 0]])
-    label_structures([long], Moody(), Limits(), str(tmp_path / "labels.db"), "labels", 1, InlineExecutor)
-    code, told = alflow("retry", tmp_path / "labels.db")
+    label_structures([long], Moody(), Limits(), address(tmp_path / "labels.db"), "labels", 1, InlineExecutor)
+    code, told = alflow("retry", address(tmp_path / "labels.db"))
     assert code == 1
     assert "the same 'alflow label' command tries those again" in told
 

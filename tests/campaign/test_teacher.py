@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,9 @@ METHANE = Structure.of("CH", [[0.0, 0.0, 0.0], [1.1, 0.0, 0.0]])
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The committee of a toy campaign."""
-    ended = run_campaign(toy(tmp_path_factory.mktemp("teacher"), label_budget=10))
+    folder = tmp_path_factory.mktemp("teacher")
+    with chdir(folder):
+        ended = run_campaign(toy(folder, label_budget=10))
     assert ended.committee is not None
     return ended.committee
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, chdir, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from alflow.store import Store
 from tests.postgresql import Server, emptied
 
 from .test_journal import CutAfter, PowerCut
-from .toys import broken_promises, check_promises, labels, rows, toy
+from .toys import broken_promises, check_promises, labels, rows, toy, write
 
 
 class At:
@@ -44,11 +44,12 @@ class At:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Database of a campaign that nobody disturbed."""
-    config = toy(tmp_path_factory.mktemp("whole"))
-    run_campaign(config)
-    return Path(config.database)
+    config = toy(folder := tmp_path_factory.mktemp("whole"))
+    with chdir(folder):
+        run_campaign(config)
+    return config.database
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def server(postgres_server: Server, postgres: str) -> Iterator[Server]:
 
 
 def test_a_campaign_goes_on_when_its_server_comes_back(
-    whole: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    whole: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     back = threading.Timer(5.0, server.start)
@@ -79,7 +80,7 @@ def test_a_campaign_goes_on_when_its_server_comes_back(
 
 
 def test_a_campaign_whose_server_stays_away_pauses_and_is_resumed(
-    whole: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+    whole: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("alflow.campaign.launch.PATIENCE_S", 1.0)
@@ -114,7 +115,8 @@ def locked(database: str) -> Iterator[None]:
         foreign.execute("ROLLBACK")
 
 
-def test_a_foreign_writer_is_waited_for(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.sqlite_only("another program locks the file")
+def test_a_foreign_writer_is_waited_for(whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alflow.store.opening._BUSY_TIMEOUT_S", 0.05)
     config = toy(tmp_path)
     held = threading.Event()
@@ -136,6 +138,7 @@ def test_a_foreign_writer_is_waited_for(whole: Path, tmp_path: Path, monkeypatch
     assert labels(config.database) == labels(whole)
 
 
+@pytest.mark.sqlite_only("another program locks the file")
 def test_a_foreign_writer_that_never_ends_pauses_the_campaign_with_exit_code_75(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +164,7 @@ def test_a_foreign_writer_that_never_ends_pauses_the_campaign_with_exit_code_75(
     check_promises(config.database)
 
 
+@pytest.mark.sqlite_only("another program locks the file")
 def test_a_campaign_that_cannot_be_given_back_pauses_and_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,8 +194,7 @@ def test_a_journal_that_lost_events_is_noticed_at_the_next_one(tmp_path: Path) -
     config = toy(tmp_path)
 
     def lose() -> None:
-        with closing(sqlite3.connect(config.database)) as connection, connection:
-            connection.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
+        write(config.database, "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
 
     with pytest.raises(StoreError, match="ends at event 3, and this process knows 4"):
         run_campaign(config, observers=[At(4, lose)])
@@ -212,8 +215,9 @@ def disk_of(pages: int) -> Iterator[None]:
         event.remove(Engine, "connect", limit)
 
 
+@pytest.mark.sqlite_only("its max_page_count stands for the full disk")
 def test_a_full_disk_pauses_the_campaign_and_damages_nothing(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alflow.campaign.launch.PATIENCE_S", 0.3)
     config = toy(tmp_path)

@@ -19,6 +19,7 @@ from alflow.campaign.site import folder_of
 from alflow.campaign.state import State
 from alflow.store import Store
 from alflow.store.location import is_server
+from tests.postgresql import address
 
 WATER_ANG = ((0.0, 0.0, 0.119262), (0.0, 0.763239, -0.477047), (0.0, -0.763239, -0.477047))
 XYZ = "3\nwater\n" + "".join(f"{s} {x} {y} {z}\n" for s, (x, y, z) in zip("OHH", WATER_ANG, strict=True))
@@ -61,7 +62,7 @@ def settings(
         "positions_ang": [list(position) for position in WATER_ANG],
         "delay_s": delay_s,
     }
-    places = {"structures": str(structures), "database": str(folder / "toy.db"), "name": "toy"}
+    places = {"structures": str(structures), "database": address(folder / "toy.db"), "name": "toy"}
     return SMALL | places | {"reference": reference | (limits or {})} | changes
 
 
@@ -85,12 +86,41 @@ def reading(database: str | Path) -> Iterator[sqlite3.Connection]:
 
 
 def rows(database: str | Path, query: str) -> list[tuple[Any, ...]]:
-    """The answer to one query, in SQL that both databases understand."""
+    """The answer to one query in SQL that both understand, of an address or of the database of a path."""
+    database = address(database)
     if is_server(database):
-        with psycopg.connect(str(database)) as server:
+        with psycopg.connect(database) as server:
             return server.execute(query.encode()).fetchall()
     with reading(database) as connection:
         return connection.execute(query).fetchall()
+
+
+def rows_so_far(database: str | Path, query: str) -> list[tuple[Any, ...]]:
+    """The same of a database that somebody else is about to make: nothing while there is none, or no such table."""
+    try:
+        return rows(database, query)
+    except psycopg.errors.UndefinedTable:
+        return []
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith(("unable to open database file", "no such table")):
+            raise
+        return []
+
+
+def write(database: str | Path, statements: str) -> None:
+    """Change something behind alflow's back."""
+    database = address(database)
+    if is_server(database):
+        with psycopg.connect(database) as server:
+            server.execute(statements.encode())
+        return
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executescript(statements)
+
+
+def literal(database: str | Path, blob: bytes) -> str:
+    """Bytes, as they are written in the SQL of a database."""
+    return f"'\\x{blob.hex()}'::bytea" if is_server(address(database)) else f"x'{blob.hex()}'"
 
 
 def journal(database: str | Path) -> list[tuple[Any, ...]]:
@@ -117,8 +147,8 @@ def check_promises(database: str | Path, ended: str = "finished") -> None:
     config = json.loads(rows(database, "SELECT config_json FROM campaigns")[0][0])["config"]
     assert rows(database, "SELECT count(*) FROM label_jobs WHERE state = 'done'")[0][0] <= config["label_budget"]
     assert [state for _, state, *_ in committees(database)].count("active") == 1
-    with Store.open(database, read_only=True) as store:
-        folder = folder_of(store.campaign(), str(database))
+    with Store.open(address(database), read_only=True) as store:
+        folder = folder_of(store.campaign(), address(database))
     for generation, state, sha256, _ in committees(database):
         assert (folder / "weights" / f"{sha256}.safetensors").exists(), (generation, state)
     assert list((folder / "spool").iterdir()) == [], "a committed label waits in the spool for nobody"
@@ -126,7 +156,7 @@ def check_promises(database: str | Path, ended: str = "finished") -> None:
 
 def broken_promises(database: str | Path) -> dict[str, tuple[str, ...]]:
     """What ``alflow db check --deep`` finds to be broken, by name."""
-    found = check_database(database, deep=True)
+    found = check_database(address(database), deep=True)
     return {finding.name: finding.broken for findings in found.values() for finding in findings if not finding.holds}
 
 

@@ -1,6 +1,7 @@
 """Half an hour of random kills on a real campaign: water with PySCF, and no process of it is safe.
 
-Usage: make soak, or python -m tests.faults.soak [--minutes 30] [--every 30] [--calm-minutes 5] [--folder DIR] …
+Usage: make soak, or python -m tests.faults.soak [--minutes 30] [--every 30] [--calm-minutes 5] [--folder DIR]
+[--database URL]
 
 First the campaign runs undisturbed for a while, to know its pace. Then the same campaign begins anew; at random moments
 one random process of it is ended with SIGKILL: the orchestrator (with Dask's scheduler in it), a worker, the guard of
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -35,7 +37,8 @@ import psutil
 import yaml
 
 from alflow.reference import sweep_spool
-from tests.campaign.toys import XYZ, rows
+from tests.campaign.toys import XYZ, rows, rows_so_far
+from tests.postgresql import SERVER, address, forget
 
 from .processes import ALFLOW, each, is_label_worker, kill_tree, marked, start, wait_until_nothing_is_left, words_of
 
@@ -45,7 +48,6 @@ Label = tuple[float, bytes]
 CONFIG: Final = {
     "name": "water",
     "structures": "water.xyz",
-    "database": "water.db",
     "reference": {"engine": "pyscf", "functional": "pbe", "basis": "def2-svp"},
     "temperature_k": 1000,
     "walkers": 16,
@@ -85,7 +87,7 @@ class Course:
         """When so many labels were there, s; None if they never were."""
         return next((second for second, count in self.counts if count >= number), None)
 
-    def look(self, database: Path) -> None:
+    def look(self, database: str) -> None:
         """Compare what is in the database with all that was ever seen there."""
         now = labelled(database)
         for structure, label in self.known.items():
@@ -103,7 +105,10 @@ def main() -> int:
     parser.add_argument("--calm-minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     parser.add_argument("--folder", type=Path, help="an empty or new folder that is kept; a temporary one without")
+    parser.add_argument("--database", help="postgresql:// server on which two databases are made; SQLite files without")
     given = parser.parse_args()
+    if given.database is not None:
+        os.environ[SERVER] = given.database
     if given.folder is not None and given.folder.exists() and any(given.folder.iterdir()):
         parser.error(f"{given.folder} is not empty; what an older soak left there would be taken for this one's")
     print(f"--seed {given.seed} repeats these choices, though not the moments", flush=True)
@@ -111,15 +116,18 @@ def main() -> int:
         folder = given.folder or Path(temporary)
         calm = run(folder / "calm", given.calm_minutes, None, given.every)
         rough = run(folder / "rough", given.minutes, random.Random(given.seed), given.every)
-        return report(folder / "rough", calm, rough)
+        broken = report(folder / "rough", calm, rough)
+        for part in ("calm", "rough") if given.folder is None else ():
+            forget(folder / part / "water.db")
+        return broken
 
 
 def run(folder: Path, minutes: float, chance: random.Random | None, every: float) -> Course:
     """Run the campaign for some minutes, disturbed or not, and stop it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "water.xyz").write_text(XYZ)
-    (folder / "water.yaml").write_text(yaml.safe_dump(CONFIG))
-    database, course, began = folder / "water.db", Course(), time.monotonic()
+    database, course, began = address(folder / "water.db"), Course(), time.monotonic()
+    (folder / "water.yaml").write_text(yaml.safe_dump(CONFIG | {"database": database}))
     process = begin(folder, course)
     next_kill = began + 20  # after the first label, or it would be a test of starting alone
     while time.monotonic() < began + 60 * minutes:
@@ -198,15 +206,13 @@ def kind_of(process: psutil.Process, root: subprocess.Popen[str], family: set[in
     return "worker" if "spawn_main" in words else "helper"
 
 
-def labelled(database: Path) -> dict[str, Label]:
+def labelled(database: str) -> dict[str, Label]:
     """Structures that have their label, and its numbers."""
-    if not database.exists() or not rows(database, "SELECT name FROM sqlite_master WHERE name = 'labels'"):
-        return {}
-    found = rows(database, "SELECT structure_id, energy_ev, forces_ev_ang FROM labels")
+    found = rows_so_far(database, "SELECT structure_id, energy_ev, forces_ev_ang FROM labels")
     return {structure: (energy, forces) for structure, energy, forces in found}
 
 
-def safe(database: Path, spool: Path) -> tuple[int, set[str]]:
+def safe(database: str, spool: Path) -> tuple[int, set[str]]:
     """What a killed orchestrator leaves: its last execution, and structures that nobody may compute again."""
     if not labelled(database):
         return 0, set()
@@ -222,7 +228,8 @@ def stop(folder: Path, process: subprocess.Popen[str], course: Course) -> None:
         process = begin(folder, course)
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        subprocess.run([str(ALFLOW), "stop", "water.db"], cwd=folder, capture_output=True, check=False)
+        asked = [str(ALFLOW), "stop", address(folder / "water.db")]
+        subprocess.run(asked, cwd=folder, capture_output=True, check=False)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
     if process.poll() is None:
@@ -237,7 +244,7 @@ def stop(folder: Path, process: subprocess.Popen[str], course: Course) -> None:
         each(marked(folder), psutil.Process.kill)
 
 
-def again(database: Path, course: Course) -> set[str]:
+def again(database: str, course: Course) -> set[str]:
     """Structures that were computed once more, though their label was safe when an orchestrator was killed."""
     started = rows(
         database,
@@ -255,7 +262,7 @@ def again(database: Path, course: Course) -> set[str]:
 
 def report(folder: Path, calm: Course, rough: Course) -> int:
     """Print what came of it; returns the exit status."""
-    database, kills = folder / "water.db", rough.kills
+    database, kills = address(folder / "water.db"), rough.kills
     runs = dict(rows(database, "SELECT status, count(*) FROM executions WHERE kind = 'label' GROUP BY status"))
     lost = dict(rows(database, "SELECT kind, count(*) FROM executions WHERE status = 'lost' GROUP BY kind"))
     crashed = rows(database, "SELECT count(*) FROM executions WHERE failure_kind = 'CRASH'")[0][0]
@@ -280,7 +287,7 @@ def report(folder: Path, calm: Course, rough: Course) -> int:
     if common and calm_s and rough_s:
         print(f"{common} labels: after {calm_s:.0f} s undisturbed, after {rough_s:.0f} s with kills")
     check = subprocess.run(
-        [str(ALFLOW), "db", "check", str(database), "--deep"], capture_output=True, text=True, check=False
+        [str(ALFLOW), "db", "check", database, "--deep"], capture_output=True, text=True, check=False
     )
     print(check.stdout + check.stderr)
     if check.returncode != 0:

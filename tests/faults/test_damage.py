@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 
 from alflow.campaign import launch, tasks
@@ -21,11 +18,10 @@ from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.launch import resume_campaign, run_campaign
 from alflow.campaign.state import State
 from alflow.campaign.tasks import ExploreTask, TrainTask
-from alflow.store.location import is_server
 from alflow.training import fit_committee
 from alflow.training.committee import Fit
 from tests.campaign.test_journal import CutAfter, PowerCut
-from tests.campaign.toys import broken_promises, check_promises, journal, labels, rows, toy
+from tests.campaign.toys import broken_promises, check_promises, journal, labels, literal, rows, toy, write
 
 
 class Once:
@@ -150,7 +146,7 @@ def test_walkers_whose_checkpoints_are_damaged_begin_anew_and_the_campaign_goes_
     velocities = {n: bytes(blob) for n, blob in rows(database, "SELECT walker, velocities_ang_fs FROM walkers")}
     _set_velocities(database, 1, velocities[1][:40])
     _set_velocities(database, 2, velocities[2][:-8] + bytes([velocities[2][-8] ^ 1]) + velocities[2][-7:])
-    _write(database, "DELETE FROM walkers WHERE walker = 3")
+    write(database, "DELETE FROM walkers WHERE walker = 3")
     named = broken_promises(database)
     assert set(named) == {"arrays", "checkpoints"}
     for (number, words), line in zip(BROKEN_CHECKPOINTS.items(), named["checkpoints"], strict=True):
@@ -180,7 +176,7 @@ def test_a_walker_that_lost_its_checkpoint_while_in_flight_begins_anew_in_that_v
     aboard = subject.partition(" walkers ")[2].split()[0]
     its = f"FROM walkers WHERE walker = {aboard}"
     ((before, step),) = rows(config.database, f"SELECT resets, step {its}")
-    _write(config.database, f"DELETE {its}")
+    write(config.database, f"DELETE {its}")
     seen: list[tuple[int, int]] = []
 
     class Watching:
@@ -208,17 +204,7 @@ class CutInSegment:
 
 
 def _set_velocities(database: str, walker: int, blob: bytes) -> None:
-    literal = f"'\\x{blob.hex()}'::bytea" if is_server(database) else f"x'{blob.hex()}'"
-    _write(database, f"UPDATE walkers SET velocities_ang_fs = {literal} WHERE walker = {walker}")
-
-
-def _write(database: str, statement: str) -> None:
-    if is_server(database):
-        with psycopg.connect(database) as server:
-            server.execute(statement.encode())
-        return
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(statement)
+    write(database, f"UPDATE walkers SET velocities_ang_fs = {literal(database, blob)} WHERE walker = {walker}")
 
 
 def not_a_number(fit: Fit) -> Fit:

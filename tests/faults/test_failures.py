@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,19 @@ def first_frames(config: CampaignConfig) -> list[Structure]:
 
 
 @pytest.fixture(scope="module")
-def survived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+def survived(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """Database of a campaign that met every fault, and the fault of each structure."""
     folder = tmp_path_factory.mktemp("failures")
     config = toy(folder, limits=LIMITS, initial_labels=len(FAULTS) + 6, label_budget=14)
     faults = {s.id: fault for s, fault in zip(first_frames(config), FAULTS, strict=False)}
-    ended = run_campaign(config, reference=Treacherous(MOLECULE, faults))
+    with chdir(folder):
+        ended = run_campaign(config, reference=Treacherous(MOLECULE, faults))
     assert ended.state.phase == "finished"
     assert ended.state.reason == "label budget spent"
-    return Path(config.database), faults
+    return config.database, faults
 
 
-def test_a_campaign_ends_normally_whatever_its_labels_do(survived: tuple[Path, dict[str, str]]) -> None:
+def test_a_campaign_ends_normally_whatever_its_labels_do(survived: tuple[str, dict[str, str]]) -> None:
     database, faults = survived
     check_promises(database)
     assert rows(database, "SELECT count(*) FROM labels") == [(14,)]
@@ -62,7 +64,7 @@ def test_a_campaign_ends_normally_whatever_its_labels_do(survived: tuple[Path, d
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_failure_is_recorded_with_its_class(survived: tuple[Path, dict[str, str]], fault: str) -> None:
+def test_every_failure_is_recorded_with_its_class(survived: tuple[str, dict[str, str]], fault: str) -> None:
     check_record(*survived, fault)
 
 
@@ -101,7 +103,7 @@ def check_record(database: str | Path, faults: dict[str, str], fault: str) -> No
     assert all(words in run[3] and run[4] > 0 for run in runs)
 
 
-def test_what_a_failed_label_cost_is_recorded(survived: tuple[Path, dict[str, str]]) -> None:
+def test_what_a_failed_label_cost_is_recorded(survived: tuple[str, dict[str, str]]) -> None:
     database, _ = survived
     # The second attempt may have twice as much as the first.
     greedy = rows(database, "SELECT attempt, peak_memory_mb FROM executions WHERE failure_kind = 'OOM'")
@@ -197,7 +199,7 @@ def test_a_defect_of_a_task_shows_its_traceback_and_the_command_to_resume(
     monkeypatch.setattr(launch, "make_reference", lambda config: damaged)
     code, out, err = said_by(capsys, monkeypatch, "run", str(file))
     assert code == 1
-    assert f"alflow resume {config.database} toy" in out
+    assert f"alflow resume {shown(config.database)} toy" in out
     assert "alflow: Campaign 'toy' failed: Traceback (most recent call last)" in err
     assert err.strip().endswith("RuntimeError: the basis set file of this reference is damaged")
 

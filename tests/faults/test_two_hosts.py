@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,8 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from alflow.store.location import is_server
 from tests.campaign.test_cluster import LOCAL_HTTP, certificates
-from tests.campaign.toys import broken_promises, rows, toy_file
+from tests.campaign.toys import broken_promises, rows, rows_so_far, toy_file
+from tests.postgresql import address, open_to_all
 
 from .processes import ALFLOW, is_label_worker
 from .two_hosts import Host, two_hosts, why_not
@@ -39,8 +40,10 @@ def test_a_campaign_goes_on_when_the_cable_to_another_host_is_pulled(tmp_path: P
         pytest.skip(reason)
     home = tmp_path / "campaign"
     home.mkdir()
-    database, tls = home / "toy.db", certificates(tmp_path)
+    database, tls = address(home / "toy.db"), certificates(tmp_path)
     with ExitStack() as stack:
+        if is_server(database):
+            stack.enter_context(open_to_all(database))
         west, east = stack.enter_context(two_hosts())
         east.hide(home)
         scheduler = dask(west, tls, "scheduler", "--host", west.address, "--port", str(PORT), "--protocol", "tls")
@@ -71,12 +74,10 @@ def test_a_campaign_goes_on_when_the_cable_to_another_host_is_pulled(tmp_path: P
     assert ended == [("label", "WORKER_LOST")]
 
 
-def done(kind: str, host: Host, database: Path) -> int:
+def done(kind: str, host: Host, database: str) -> int:
     """How many tasks of a kind a host has ended that are committed."""
     query = f"SELECT count(*) FROM executions WHERE kind = '{kind}' AND status = 'done' AND host = '{host.name}'"
-    with suppress(sqlite3.OperationalError):  # before there is a database, and before there are tables in it
-        return int(rows(database, query)[0][0])
-    return 0
+    return sum(count for (count,) in rows_so_far(database, query))
 
 
 def labels_now(host: Host) -> bool:

@@ -25,6 +25,7 @@ from alflow.reference.course import checkpoint_path
 from alflow.reference.process import worker
 from tests.campaign.test_cluster import can_hide, cluster, wait_for
 from tests.campaign.toys import WATER_ANG, check_promises, rows, toy
+from tests.postgresql import address
 
 from .references import Stepwise
 
@@ -70,7 +71,7 @@ def test_an_interrupted_label_costs_no_attempt_and_goes_on_where_it_was(tmp_path
 
 @pytest.mark.usefixtures("no_time")
 def test_what_an_interrupted_label_of_a_file_has_cost_is_known(tmp_path: Path) -> None:
-    database, longer = str(tmp_path / "labels.db"), replace(STEPWISE, steps=1000, pause_s=0.0)
+    database, longer = address(tmp_path / "labels.db"), replace(STEPWISE, steps=1000, pause_s=0.0)
     (found,) = label_structures([WATER], longer, Limits(), database, "labels", 1, InlineExecutor)
     assert found.state == "failed"
     assert rows(database, "SELECT state, failure_kind FROM label_jobs") == [("quarantined", "WALLTIME")]
@@ -99,7 +100,7 @@ def test_a_label_that_comes_closer_each_time_may_be_interrupted_as_often_as_it_n
     check_promises(config.database)
     jobs = rows(config.database, "SELECT DISTINCT attempts, n_lost FROM label_jobs WHERE state = 'done'")
     assert jobs == [(1, 13)]
-    database = str(tmp_path / "labels.db")
+    database = address(tmp_path / "labels.db")
     (found,) = label_structures([WATER], long, Limits(), database, "labels", 1, InlineExecutor)
     assert found.state == "done"
     assert rows(database, "SELECT state, attempts, n_lost FROM label_jobs") == [("done", 1, 13)]

@@ -22,6 +22,7 @@ from alflow.store import Holder, Store
 from alflow.store.opening import address_of, engine_of, writing
 from alflow.store.schema import migration_config, migrations_folder
 from alflow.store.tables import TableRow
+from tests.postgresql import address
 
 PACKAGE = Path(alflow.store.__file__).parent
 ROOT = PACKAGE.parents[1]
@@ -174,11 +175,11 @@ def test_the_wheel_makes_stores(tmp_path: Path) -> None:
 def _make_a_store_with(site: Path, folder: Path) -> None:
     # PYTHONPATH comes before the environment, so this copy of alflow is the one that runs
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    line = [sys.executable, "-c", MAKE_A_STORE, str(folder / "store.db")]
+    line = [sys.executable, "-c", MAKE_A_STORE, address(folder / "store.db")]
     done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(site / "alflow" / "store" / "migrations")
-    with Store.open(folder / "store.db") as store:
+    with Store.open(address(folder / "store.db")) as store:
         assert store.campaign().name == "water"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from alflow.errors import StoreError
 from alflow.store import Holder, Lease, Store
 from alflow.store.filesystem import mount_of, refuse_network
 from alflow.store.opening import address_of
+from tests.campaign.toys import write
+from tests.postgresql import address
 
 MOUNTS = """\
 sysfs /sys sysfs rw 0 0
@@ -41,33 +42,39 @@ def test_creating_twice_keeps_what_is_there(target: str) -> None:
     store.close()
 
 
+@pytest.mark.sqlite_only("how a file is named")
 def test_a_sqlite_url_is_a_path(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path}/store.db", create=True):
         assert (tmp_path / "store.db").exists()
 
 
+@pytest.mark.sqlite_only("a file that is not there")
 def test_a_missing_file_is_not_made_by_accident(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"There is no store at .*typo\.db"):
         Store.open(tmp_path / "typo.db")
     assert not (tmp_path / "typo.db").exists()
 
 
+@pytest.mark.sqlite_only("the folder of a file")
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"The folder .*nowhere does not exist"):
         Store.open(tmp_path / "nowhere" / "store.db", create=True)
 
 
+@pytest.mark.sqlite_only("a folder in place of a file")
 def test_a_folder_is_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a folder; a store is a file"):
         Store.open(tmp_path)
 
 
+@pytest.mark.sqlite_only("the folder of a file")
 def test_a_folder_nobody_can_write_to_is_refused() -> None:
     # /proc refuses new files even to root, for whom an ordinary read-only folder would be writable
     with pytest.raises(StoreError, match=r"read-only|cannot be written"):
         Store.open("/proc/store.db", create=True)
 
 
+@pytest.mark.sqlite_only("a file of another kind")
 @pytest.mark.parametrize("create", [True, False])
 def test_a_file_that_is_not_a_database_stays_as_it_is(tmp_path: Path, create: bool) -> None:
     path = tmp_path / "thesis.db"
@@ -78,13 +85,12 @@ def test_a_file_that_is_not_a_database_stays_as_it_is(tmp_path: Path, create: bo
 
 
 def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "other.db")
-    connection.execute("CREATE TABLE invoices (id INTEGER)")
-    connection.close()
+    write(tmp_path / "other.db", "CREATE TABLE invoices (id INTEGER)")
     with pytest.raises(StoreError, match="already holds tables of something else \\(invoices\\)"):
-        Store.open(tmp_path / "other.db", create=True)
+        Store.open(address(tmp_path / "other.db"), create=True)
 
 
+@pytest.mark.sqlite_only("an empty file")
 def test_an_empty_file_is_a_store_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "store.db").touch()
     with pytest.raises(StoreError, match="is empty; start a campaign there"):
@@ -92,6 +98,7 @@ def test_an_empty_file_is_a_store_only_when_asked(tmp_path: Path) -> None:
     Store.open(tmp_path / "store.db", create=True).close()
 
 
+@pytest.mark.sqlite_only("SQLite in memory")
 def test_a_store_needs_a_disk() -> None:
     with pytest.raises(StoreError, match="it needs a file"):
         Store.open("sqlite://", create=True)
@@ -132,6 +139,7 @@ def test_a_missing_database_of_a_server_is_named(postgres: str) -> None:
         Store.open(postgres.replace("/postgres?", "/nowhere?"))
 
 
+@pytest.mark.sqlite_only("its PRAGMAs; those of a connection to a server are in test_network.py")
 def test_sqlite_is_set_to_survive_a_power_cut(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store.db", create=True) as store, store._reading() as connection:
         found = {
@@ -141,6 +149,7 @@ def test_sqlite_is_set_to_survive_a_power_cut(tmp_path: Path) -> None:
     assert found == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 30_000, "foreign_keys": 1}
 
 
+@pytest.mark.sqlite_only("its lock on the whole file")
 def test_every_write_takes_the_lock_before_it_reads(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store.db", create=True) as store:
         campaign = store.create_campaign("water", {}, seed=1)
@@ -175,6 +184,7 @@ def test_read_only_sees_what_a_writer_commits_meanwhile(target: str) -> None:
         assert [campaign.name for campaign in reader.campaigns()] == ["water"]
 
 
+@pytest.mark.sqlite_only("a file in a folder nobody can write to")
 def test_an_archived_store_is_read_where_nothing_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +198,7 @@ def test_an_archived_store_is_read_where_nothing_can_be_written(
 
 def test_creating_and_reading_only_contradict_each_other(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="choose one"):
-        Store.open(tmp_path / "store.db", create=True, read_only=True)
+        Store.open(address(tmp_path / "store.db"), create=True, read_only=True)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +224,7 @@ def test_a_machine_without_a_mounts_table_is_trusted() -> None:
     refuse_network(Path("/home"), "")
 
 
+@pytest.mark.sqlite_only("a file is copied")
 def test_a_copied_file_is_a_whole_store(tmp_path: Path) -> None:
     with Store.open(tmp_path / "store.db", create=True) as store:
         store.create_campaign("water", {}, seed=1)
@@ -222,6 +233,7 @@ def test_a_copied_file_is_a_whole_store(tmp_path: Path) -> None:
         assert copy.campaign().name == "water"
 
 
+@pytest.mark.sqlite_only("a file is removed")
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_file_that_is_taken_away_is_missed_at_once(tmp_path: Path, replaced: bool) -> None:
     # The system would let a campaign go on writing to it, and forget all of it when the campaign ends.

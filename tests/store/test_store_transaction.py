@@ -158,6 +158,7 @@ def test_postgresql_itself_refuses_what_is_not_finite(postgres_target: str, samp
         connection.execute("UPDATE labels SET energy_ev = %s::float8", [bad])
 
 
+@pytest.mark.sqlite_only("its own constraints; those of PostgreSQL have the test before")
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_sqlite_itself_refuses_what_is_not_finite(tmp_path: Any, samples: Any, bad: float) -> None:
     with Store.open(tmp_path / "store.db", create=True) as store:
