@@ -90,12 +90,15 @@ class Cluster:
     def address(self) -> str:
         return f"{'tls' if self.security else 'tcp'}://127.0.0.1:{self.port}"
 
-    def add(self, name: str, resource: str = "", host: str = "", preload: str = "") -> subprocess.Popen[bytes]:
+    def add(
+        self, name: str, resource: str = "", host: str = "", preload: str = "", nanny: bool = False
+    ) -> subprocess.Popen[bytes]:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         given = ("--resources", resource) if resource else ()
         given += ("--preload", preload) if preload else ()
-        worker = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *LOCAL_HTTP)
+        alone = () if nanny else ("--no-nanny",)
+        worker = ("worker", self.address, "--nthreads", "1", *alone, "--no-dashboard", *LOCAL_HTTP)
         where = ("--name", name, "--host", "127.0.0.1", "--local-directory", str(home))
         seen = []
         if self.hidden is not None:
