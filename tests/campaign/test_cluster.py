@@ -28,6 +28,7 @@ from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, 
 from alflow.campaign.events import Event
 from alflow.campaign.executors import Completion
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
+from alflow.campaign.executors.dask import cluster as cluster_module
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pool_config import ExternalCluster
 from alflow.campaign.results import failure_of
@@ -89,12 +90,15 @@ class Cluster:
     def address(self) -> str:
         return f"{'tls' if self.security else 'tcp'}://127.0.0.1:{self.port}"
 
-    def add(self, name: str, resource: str = "", host: str = "", preload: str = "") -> subprocess.Popen[bytes]:
+    def add(
+        self, name: str, resource: str = "", host: str = "", preload: str = "", nanny: bool = False
+    ) -> subprocess.Popen[bytes]:
         home = self.folder / name
         home.mkdir(exist_ok=True)
         given = ("--resources", resource) if resource else ()
         given += ("--preload", preload) if preload else ()
-        worker = ("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *LOCAL_HTTP)
+        alone = () if nanny else ("--no-nanny",)
+        worker = ("worker", self.address, "--nthreads", "1", *alone, "--no-dashboard", *LOCAL_HTTP)
         where = ("--name", name, "--host", "127.0.0.1", "--local-directory", str(home))
         seen = []
         if self.hidden is not None:
@@ -367,6 +371,38 @@ def test_workers_join_and_leave_behind_tls_and_a_machine_that_crashes_labels_is_
             wait_for(lambda: len(ended) == sent, collect)
             assert (ended[-1].lost is not None, ended[-1].cause) == (True, "WORKER_LOST")
             assert executor.pools == {"explore+train": 1}
+        finally:
+            executor.close()
+
+
+@pytest.mark.slow
+def test_workers_that_die_together_are_given_nothing_more_before_anybody_looks_who_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node vanishes with all of its workers; labels that wait are for those that are left."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")  # as a scheduler of our own has it
+    with cluster(tmp_path / "cluster", "label=1 explore=1 train=1", "label=1", "label=1") as made:
+        where = ExternalCluster.model_validate({"address": made.address, "wait_s": 60})
+        workers = ClusterWorkers(where, lambda kind: 1, tmp_path / "toy.alflow")
+        executor = DaskExecutor(workers)
+        assert workers.client is not None
+        ended: list[Completion] = []
+        try:
+            wait_for(lambda: executor.pools == {"label": 2, "shared": 1}, lambda: executor.wait(0.1))
+            monkeypatch.setattr(cluster_module, "LOOK_EVERY_S", 3600.0)
+            for number in range(6):
+                reference = replace(MorseMolecule.around(WATER), delay_s=60.0 if number < 3 else 0.0)
+                request = LabelRequest(reference, rattled(number), f"label-{number}", tmp_path / "toy.alflow/spool")
+                executor.submit(LabelTask(f"label-{number}", request))
+            wait_for(lambda: sum(map(bool, workers.client.processing().values())) == 3, lambda: executor.wait(0.1))
+            for worker in made.processes[2:]:
+                worker.kill()
+            wait_for(lambda: len(ended) == 2, lambda: ended.extend(executor.wait(0.1)))
+            assert [c.cause for c in ended] == ["WORKER_LOST", "WORKER_LOST"]
+            assert executor.pools == {"shared": 1}
+            for _ in range(10):
+                ended.extend(executor.wait(0.1))
+            assert len(ended) == 2, f"labels were sent to workers that had died: {ended[2:]}"
         finally:
             executor.close()
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -189,6 +190,21 @@ def test_a_campaign_runs_in_jobs_that_are_followed_by_others_and_cancelled_at_it
     while left := workers_of(tmp_path):
         assert time.monotonic() < ends, f"jobs were not cancelled: {left}"
         time.sleep(0.2)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+def test_the_dashboard_is_told_where_it_listens_which_is_not_where_nodes_reach_the_scheduler(
+    tmp_path: Path, queue: Path
+) -> None:
+    workers = slurm.SlurmWorkers(on_slurm(tmp_path, host="127.0.0.2"), tmp_path / "toy.alflow")
+    try:
+        link = workers.dashboard
+        assert link is not None
+        assert link.startswith("http://127.0.0.1:")
+        with urlopen(link, timeout=20) as page:
+            assert page.status == 200
+    finally:
+        workers.close()
 
 
 @pytest.mark.slow

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from alflow.campaign.executors import Completion, InlineExecutor
@@ -27,6 +29,7 @@ from tests.campaign.test_cluster import can_hide, cluster, wait_for
 from tests.campaign.toys import WATER_ANG, check_promises, rows, toy
 from tests.postgresql import address
 
+from .processes import is_label_worker
 from .references import Stepwise
 
 WATER = Structure.of("OHH", WATER_ANG)
@@ -153,5 +156,40 @@ def test_a_label_goes_on_at_another_worker_which_shares_no_folder_with_the_first
             assert isinstance(outcome, Evaluation)
             assert outcome.diagnostics["restarted"] is True
             assert outcome.diagnostics["began_at_step"] >= 1
+        finally:
+            executor.close()
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_a_label_in_a_job_that_is_cancelled_leaves_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM sends SIGTERM to every process of the job: nanny, worker, guard and label, in any order."""
+    campaign = tmp_path / "toy.alflow"
+    campaign.mkdir()
+    with cluster(tmp_path / "cluster", "explore=1 train=1") as made:
+        monkeypatch.setenv("ALFLOW_DRAIN_AT", str(time.time() + 3600))
+        job = psutil.Process(made.add("job", "label=1", preload=DRAIN, nanny=True).pid)
+        where = ExternalCluster.model_validate({"address": made.address, "wait_s": 60})
+        executor = DaskExecutor(ClusterWorkers(where, lambda kind: 1, campaign))
+        ended: list[Completion] = []
+        reference = replace(STEPWISE, steps=100_000, pause_s=0.1)
+        request = LabelRequest(reference, WATER, "label-a", campaign / "spool", checkpoint_every_s=3600.0)
+        try:
+            executor.submit(LabelTask("label-a", request))
+            wait_for(
+                lambda: any(is_label_worker(process) for process in job.children(recursive=True)),
+                lambda: ended.extend(executor.wait(0.1)),
+            )
+            time.sleep(2.0)  # it takes its first steps
+            for process in [job, *job.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+            wait_for(lambda: bool(ended), lambda: ended.extend(executor.wait(0.1)))
+            failure = failure_of(ended[0].answer) if ended[0].answer is not None else None
+            kind = failure.kind if failure is not None else ended[0].cause
+            assert kind in (FailureKind.WALLTIME, FailureKind.WORKER_LOST), "no attempt is charged"
+            assert checkpoint_path(campaign / "spool", WATER.id, reference.level.id).exists()
         finally:
             executor.close()

@@ -129,6 +129,11 @@ class ClusterWorkers:
         """Whether a worker has said that it takes nothing more, before it left or while it is still there."""
         return seat.address in self._leaving
 
+    def forget(self, seat: Seat) -> None:
+        """A worker that died is not there any more, whatever the last look saw; if it is, the next one says so."""
+        self._live.pop(seat.address, None)
+        self._known.pop(seat.address, None)
+
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker. The key is new each time: a scheduler may remember those of an earlier session."""
         assert self._client is not None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ def dask_setup(worker: Any) -> None:
     Raises:
         ValueError: The environment gives no orders, or one is not a number.
     """
+    if worker.nanny is not None:  # it passes the signal on, with time; SLURM sends it to every process of a job
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker.loop.add_callback(_serve_and_leave, worker, _Orders.from_environment())
 
 

@@ -200,7 +200,9 @@ class DaskExecutor:
             answer = self._workers.unpack(sent.task, sent.seat, future.result(timeout=30))
         except KilledWorker as error:
             worker = getattr(error.last_worker, "address", worker)
-            return self._lost_at(sent, f"worker {worker} died", worker)
+            lost = self._lost_at(sent, f"worker {worker} died", worker)
+            self._workers.forget(sent.seat)  # or it would be given the next task before anybody looks who is there
+            return lost
         except FutureCancelledError as error:
             if error.reason == "scheduler-connection-lost":
                 return _lost_with_scheduler(sent)

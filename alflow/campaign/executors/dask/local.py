@@ -161,6 +161,9 @@ class LocalWorkers:
         """Never: these workers stay as long as the campaign."""
         return False
 
+    def forget(self, seat: Seat) -> None:
+        """Nothing is remembered here: this scheduler is asked each time."""
+
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker."""
         threads = self._pool_of[seat.name].threads

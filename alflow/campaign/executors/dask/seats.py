@@ -99,6 +99,10 @@ class Workers(Protocol):
         """Whether a worker's time is nearly up, so that it is given nothing more."""
         ...
 
+    def forget(self, seat: Seat) -> None:
+        """A worker died, which is known from its task: it is given nothing more, whoever was seen before."""
+        ...
+
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker."""
         ...

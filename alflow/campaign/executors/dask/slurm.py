@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import dask
 from distributed import Scheduler, SpecCluster
+from distributed.utils import format_dashboard_link
 
 from alflow.campaign.certificates import make_certificates
 from alflow.campaign.config import CampaignConfig
@@ -52,6 +53,7 @@ class SlurmWorkers(ClusterWorkers):
         security = _fresh_certificates(place)
         self._own_settings = dask.config.set(SETTINGS)
         self._own_scheduler: SpecCluster | None = None
+        self._dashboard_host = config.dashboard_address.rpartition(":")[0]
         try:
             self._own_scheduler = _scheduler(slurm, security, config.dashboard_address)
             address: str = self._own_scheduler.scheduler_address
@@ -66,8 +68,14 @@ class SlurmWorkers(ClusterWorkers):
 
     @property
     def dashboard(self) -> str | None:
-        """Address of the dashboard of our own scheduler."""
-        link: str | None = self._own_scheduler.dashboard_link if self._own_scheduler is not None else None
+        """Address of the dashboard of our own scheduler.
+
+        It listens on loopback, the scheduler where the nodes see it; Dask would name the scheduler's host.
+        """
+        if self._own_scheduler is None:
+            return None
+        port = self._own_scheduler.scheduler_info["services"]["dashboard"]
+        link: str = format_dashboard_link(self._dashboard_host, port)
         return link
 
     def tend(self) -> None:
