@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import chdir
+from datetime import datetime
 from itertools import product
 
 import pytest
 
 from alflow.campaign.launch import run_campaign
 
-from .toys import rows, toy
+from .toys import journal, rows, toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -27,11 +28,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_labels_dynamics_and_training_run_side_by_side(database: str) -> None:
     """Two tasks of different kinds were under way at the same time, trainings among them."""
-    times = "julianday(started_at) * 86400, julianday(ended_at) * 86400"
-    runs = rows(database, f"SELECT kind, {times} FROM executions WHERE status = 'done'")
+    runs = rows(database, "SELECT kind, started_at, ended_at FROM executions WHERE status = 'done'")
+    spans = [(kind, *(datetime.fromisoformat(str(moment)) for moment in moments)) for kind, *moments in runs]
     together = {
         frozenset((a, b))
-        for (a, begin, end), (b, start, stop) in product(runs, runs)
+        for (a, begin, end), (b, start, stop) in product(spans, spans)
         if a != b and max(begin, start) < min(end, stop)
     }
     assert frozenset(("label", "explore")) in together
@@ -40,7 +41,7 @@ def test_labels_dynamics_and_training_run_side_by_side(database: str) -> None:
 
 def test_a_paused_walker_goes_on_from_its_frame_with_a_committee_that_knows_it(database: str) -> None:
     """Paused at a step, labelled, covered by a training, continued from that very step by a later generation."""
-    events = [(kind, json.loads(text)) for kind, text in rows(database, "SELECT kind, payload_json FROM events")]
+    events = [(kind, json.loads(text)) for _, kind, text in journal(database)]
     paused: dict[int, dict[str, object]] = {}
     labelled: dict[str, int] = {}
     covered = accepted = continued = 0
