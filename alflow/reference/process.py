@@ -245,6 +245,9 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
         message = f"{type(request.reference).__name__} raised an exception: {last}"
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
+    if status == -signal.SIGTERM:  # nothing in a label does that; a batch system asks every process of a job to end
+        asked = "The label's process was asked to end (SIGTERM), as all are in a job that is cancelled."
+        return LabelResult(Failure(FailureKind.WALLTIME, asked), provenance)
     if status != -signal.SIGKILL:  # that comes from outside; any other end might follow from the checkpoint
         _forget_checkpoint(request)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}

@@ -114,17 +114,19 @@ def main() -> int:
     print(f"--seed {given.seed} repeats these choices, though not the moments", flush=True)
     with tempfile.TemporaryDirectory(prefix="alflow-soak-") as temporary:
         folder = given.folder or Path(temporary)
-        calm = run(folder / "calm", given.calm_minutes, None, given.every)
-        rough = run(folder / "rough", given.minutes, random.Random(given.seed), given.every)
-        broken = report(folder / "rough", calm, rough)
-        for part in ("calm", "rough") if given.folder is None else ():
-            forget(folder / part / "water.db")
-        return broken
+        try:
+            calm = run(folder / "calm", given.calm_minutes, None, given.every)
+            rough = run(folder / "rough", given.minutes, random.Random(given.seed), given.every)
+            return report(folder / "rough", calm, rough)
+        finally:
+            for part in ("calm", "rough") if given.folder is None else ():
+                forget(folder / part / "water.db")
 
 
 def run(folder: Path, minutes: float, chance: random.Random | None, every: float) -> Course:
     """Run the campaign for some minutes, disturbed or not, and stop it."""
     folder.mkdir(parents=True, exist_ok=True)
+    forget(folder / "water.db")  # what a server may have of an older soak in a folder of that name
     (folder / "water.xyz").write_text(XYZ)
     database, course, began = address(folder / "water.db"), Course(), time.monotonic()
     (folder / "water.yaml").write_text(yaml.safe_dump(CONFIG | {"database": database}))

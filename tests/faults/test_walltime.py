@@ -165,7 +165,7 @@ def test_a_label_goes_on_at_another_worker_which_shares_no_folder_with_the_first
 def test_a_label_in_a_job_that_is_cancelled_leaves_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SLURM sends SIGTERM to every process of the job: nanny, worker, guard and label, in any order."""
+    """SLURM sends SIGTERM to every process of the job: nanny, worker, guard and label."""
     campaign = tmp_path / "toy.alflow"
     campaign.mkdir()
     with cluster(tmp_path / "cluster", "explore=1 train=1") as made:

@@ -61,6 +61,10 @@ def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def be_asked_to_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def leave_without_a_word() -> None:
     os._exit(0)
 
@@ -141,6 +145,7 @@ def test_a_result_waits_in_the_spool_until_it_is_removed(tmp_path: Path) -> None
     [
         (segfault, FailureKind.CRASH, "killed by SIGSEGV"),
         (kill_itself, FailureKind.CRASH, "killed by SIGKILL, not by alflow"),
+        (be_asked_to_end, FailureKind.WALLTIME, "asked to end (SIGTERM)"),
         (exit_in_compiled_code, FailureKind.CRASH, "exit status 1"),
         (exit_in_python, FailureKind.CRASH, "exit status 3"),
         (leave_without_a_word, FailureKind.CRASH, "without a result"),

@@ -79,9 +79,10 @@ def dask_setup(worker: Any) -> None:
     Raises:
         ValueError: The environment gives no orders, or one is not a number.
     """
+    orders = _Orders.from_environment()
     if worker.nanny is not None:  # it passes the signal on, with time; SLURM sends it to every process of a job
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    worker.loop.add_callback(_serve_and_leave, worker, _Orders.from_environment())
+    worker.loop.add_callback(_serve_and_leave, worker, orders)
 
 
 async def dask_teardown(worker: Any) -> None:
