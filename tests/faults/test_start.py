@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from alflow.campaign.executors.dask import LocalWorkers
+from alflow.campaign.executors.dask import LocalWorkers, local
 from alflow.campaign.pools import local_pools
 
 from .processes import is_dask_worker
@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("after_s", [0.3, 2.5])
-def test_a_worker_killed_while_it_starts_is_started_again(after_s: float) -> None:
+def test_a_worker_killed_while_it_starts_is_started_again(after_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "START_ATTEMPTS", 1)  # as if it were for the third time
     killed: list[int] = []
 
     def kill() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import dask
@@ -44,6 +44,9 @@ HEAL_AFTER_S: Final = 10.0
 START_ATTEMPTS: Final = 3
 """Times all workers are started before their failure is told."""
 
+KILLED_ATTEMPTS: Final = 10
+"""The same as long as one of them was killed meanwhile, which is no fault of what they are to import."""
+
 HANG_AFTER_S: Final = 60.0
 """A nanny that has not brought its worker back within this time is not waited for any longer."""
 
@@ -69,13 +72,26 @@ class PoolNanny(Nanny):
     Args:
         environment: The worker's variables.
         spawning: Held while this process has another's environment; one for all nannies of a cluster.
+        killed: Told the process of each worker that ends by SIGKILL.
     """
 
-    def __init__(self, *args: Any, environment: Mapping[str, str], spawning: asyncio.Lock, **given: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        environment: Mapping[str, str],
+        spawning: asyncio.Lock,
+        killed: Callable[[str], None],
+        **given: Any,
+    ) -> None:
         super().__init__(*args, **given)
         self.pre_spawn_env = dict(environment)
         self.env = dict(environment)
-        self._spawning = spawning
+        self._spawning, self._killed = spawning, killed
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        if exitcode == -signal.SIGKILL:
+            self._killed(str(self.name))
+        super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
 
     async def instantiate(self) -> Any:
         """Start the worker's process; returns when it is registered."""
@@ -108,6 +124,7 @@ class LocalWorkers:
         self._dashboard_address, self._heal_after_s = dashboard_address, heal_after_s
         self.session = 0
         self._missing: dict[str, float] = {}
+        self._killed: set[str] = set()
         # Dask reads the level of its log when it is imported, long before: a worker slow to end is no user's concern.
         self._log_level = logging.getLogger("distributed").level
         logging.getLogger("distributed").setLevel(logging.ERROR)
@@ -203,11 +220,15 @@ class LocalWorkers:
 
     def _start(self) -> None:
         """Start all, and again if one of them was killed meanwhile; Dask gives up them all for one."""
-        for _ in range(START_ATTEMPTS - 1):
+        for attempt in range(1, KILLED_ATTEMPTS):
+            self._killed.clear()
             try:
                 return self._start_together()
             except RuntimeError as error:
-                log.warning("A worker died while it started (%s); all are started again", error)
+                if attempt >= START_ATTEMPTS and not self._killed:
+                    raise
+                what = "was killed" if self._killed else "died"
+                log.warning("A worker %s while it started (%s); all are started again", what, error)
         return self._start_together()
 
     def _start_together(self) -> None:
@@ -215,7 +236,7 @@ class LocalWorkers:
         self.session += 1
         spawning = asyncio.Lock()
         self._cluster = SpecCluster(
-            workers={name: _nanny(pool, spawning) for name, pool in self._pool_of.items()},
+            workers={name: _nanny(pool, spawning, self._killed.add) for name, pool in self._pool_of.items()},
             scheduler={
                 "cls": Scheduler,
                 "options": {
@@ -250,7 +271,7 @@ def local_executor(slots: int, threads: int = 1, dashboard_address: str = "127.0
     return DaskExecutor(LocalWorkers(local_pools(slots, threads), dashboard_address))
 
 
-def _nanny(pool: Pool, spawning: asyncio.Lock) -> dict[str, Any]:
+def _nanny(pool: Pool, spawning: asyncio.Lock, killed: Callable[[str], None]) -> dict[str, Any]:
     """What a worker of a pool is; one Dask thread, for it runs one task at a time."""
     options = {
         "nthreads": 1,
@@ -262,6 +283,7 @@ def _nanny(pool: Pool, spawning: asyncio.Lock) -> dict[str, Any]:
         "silence_logs": logging.ERROR,
         "environment": worker_environment(pool.threads) | dict(pool.environment),
         "spawning": spawning,
+        "killed": killed,
         "plugins": [DeafToInterrupts()],  # told to all together, a worker that dies meanwhile would break the start
     }
     return {"cls": PoolNanny, "options": options}
