@@ -189,8 +189,8 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here must survive a power cut
         connection.execute("SELECT pg_reload_conf()")
     yield Server(server)
-    keeper.kill()
-    keeper.wait()
+    with keeper:
+        keeper.kill()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
