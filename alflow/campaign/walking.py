@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from alflow.campaign.commands import Command, StartExploring
 from alflow.campaign.events import CheckpointsLost, WalkerReport
 from alflow.campaign.state import State, WalkerState, replace
@@ -17,27 +15,27 @@ HOME_AFTER_RESETS = 3
 def reported(state: State, report: WalkerReport) -> WalkerState:
     """A walker after its segment."""
     before = state.walkers[report.walker]
-    become: dict[str, Any] = {"status": "ready", "resets_in_a_row": 0}
-    if report.status == "reset":
-        in_a_row = before.resets_in_a_row + 1
-        become["resets"] = before.resets + 1
-        if in_a_row >= 2 * HOME_AFTER_RESETS:  # home did not help either: only a better committee will
-            become |= {"status": "paused", "needs_labels": state.n_done + 1}
-        else:
-            become |= {"resets_in_a_row": in_a_row, "restart": before.restart or in_a_row >= HOME_AFTER_RESETS}
-    elif report.status == "paused" and report.frame is not None:
-        twin = report.frame.duplicate_of is not None
-        wait = {"needs_labels": state.n_done + 1} if twin else {"frame_id": report.frame.frame_id, "needs_labels": None}
-        become |= {"status": "paused", **wait}
-    return replace(
+    walker = replace(
         before,
+        status="ready",
         step=report.step,
         disagreement=report.max_disagreement,
         temperature=report.temperature,
         reason=report.reason,
         checkpoint=report.checkpoint,
-        **become,
+        resets=before.resets + (report.status == "reset"),
+        resets_in_a_row=0,
     )
+    if report.status == "reset":
+        in_a_row = before.resets_in_a_row + 1
+        if in_a_row >= 2 * HOME_AFTER_RESETS:  # home did not help either: only a better committee will
+            return replace(walker, status="paused", needs_labels=state.n_done + 1)
+        return replace(walker, resets_in_a_row=in_a_row, restart=walker.restart or in_a_row >= HOME_AFTER_RESETS)
+    if report.status == "running" or report.frame is None:
+        return walker
+    if report.frame.duplicate_of is not None:
+        return replace(walker, status="paused", needs_labels=state.n_done + 1)
+    return replace(walker, status="paused", frame_id=report.frame.frame_id, needs_labels=None)
 
 
 def release(state: State, covered: int) -> State:
