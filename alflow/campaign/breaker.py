@@ -13,9 +13,10 @@ CRASH_LIMIT: Final = 3
 
 @dataclass
 class HostBreaker:
-    """Counts crashes in a row on each machine, and whether another one has made a label meanwhile.
+    """Counts crashes in a row on each machine, and knows whether another one makes its labels.
 
-    One machine alone is never drained: then nobody knows whether it is the machine or the work.
+    One machine alone is never drained: then nobody knows whether it is the machine or the work. Another need not make a
+    label meanwhile, which may take it hours while this one crashes a label each second: its last one counts.
 
     Attributes:
         limit: Crashes in a row that are too many.
@@ -23,14 +24,13 @@ class HostBreaker:
 
     Examples:
         >>> breaker = HostBreaker()
-        >>> [breaker.record(host, crashed) for host, crashed in [("a", 1), ("a", 1), ("b", 0), ("a", 1)]]
+        >>> [breaker.record(host, crashed) for host, crashed in [("b", 0), ("a", 1), ("a", 1), ("a", 1)]]
         [set(), set(), set(), {'a'}]
     """
 
     limit: int = CRASH_LIMIT
     drained: set[str] = field(default_factory=set)
     _crashes: dict[str, int] = field(default_factory=dict)
-    _others_fine: set[str] = field(default_factory=set)
 
     def record(self, host: str, crashed: bool) -> set[str]:
         """Take note of how a label ended, whatever else became of it.
@@ -42,14 +42,9 @@ class HostBreaker:
         Returns:
             Machines that are drained from now on; it may be another's success that tells.
         """
-        if crashed:
-            self._crashes[host] = self._crashes.get(host, 0) + 1
-        else:
-            self._crashes.pop(host, None)
-            self._others_fine.discard(host)
-            self._others_fine |= {other for other, count in self._crashes.items() if count > 0}
-        bad = {
-            other for other, count in self._crashes.items() if count >= self.limit and other in self._others_fine
-        } - self.drained
+        self._crashes[host] = self._crashes.get(host, 0) + 1 if crashed else 0
+        if 0 not in self._crashes.values():
+            return set()
+        bad = {other for other, count in self._crashes.items() if count >= self.limit} - self.drained
         self.drained |= bad
         return bad

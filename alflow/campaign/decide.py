@@ -123,7 +123,7 @@ def _resumed(state: State, event: CampaignResumed) -> Change:
         state = replace(state, phase=phase, reason=state.ending)
     if state.generation == 0 and not state.running_of("train"):
         state = replace(state, trained_labels=0)  # a first training that failed may be tried again
-    state = replace(state, losses=0, failures=0, idle_rounds=0)
+    state = replace(state, losses=0, lost_trainings=0, failures=0, idle_rounds=0)
     state, more = begin(state)
     return state, [*commands, *more]
 
@@ -261,7 +261,7 @@ def _label_failed(state: State, event: LabelFailed) -> Change:
 
 
 def _training(state: State, event: TrainingDone) -> Change:
-    state = replace(state.without_task(event.task), covered_labels=event.n_labels, losses=0)
+    state = replace(state.without_task(event.task), covered_labels=event.n_labels, losses=0, lost_trainings=0)
     if event.accepted:
         state = replace(
             state,
@@ -309,12 +309,19 @@ def _lost(state: State, event: TaskLost) -> Change:
         further = replace(lost, request=replace(lost.request, steps_made=event.steps_made))
         state = replace(state, running={**state.running, event.task: further})
     state, commands = _put_back(state, event.task, innocent, event.cause)
+    if lost.kind == "train" and not innocent:  # labels that are made meanwhile do not make it fit
+        state = replace(state, lost_trainings=state.lost_trainings + 1)
     # A machine takes all along that runs there: what was in flight at the last loss that counted may belong to it.
     # Time that is up says nothing about the machines; but what never ends in time is not tried for ever.
     if event.cause == FailureKind.WORKER_LOST and (lost.since >= state.loss_at or not event.worker):
         state = replace(state, losses=state.losses + 1, loss_at=state.n_events)
-    if state.losses >= LOSS_LIMIT:
+    reason = ""
+    if event.last:
+        reason = f"a training was lost {state.lost_trainings} times in a row, the last time: {event.message}; give the "
+        reason += "workers that train more memory or more time"
+    elif state.losses >= LOSS_LIMIT:
         reason = f"workers were lost {state.losses} times in a row; the last: {event.message}"
+    if reason:
         return replace(state, phase="failed", reason=reason), [*commands, Finish("failed", reason)]
     return state, commands
 

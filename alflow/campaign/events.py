@@ -269,6 +269,7 @@ class TaskLost:
             ``SCHEDULER_LOST``, which it cannot have brought about.
         worker: Where it ran; empty in journals of older versions, where every loss counts as one of its own.
         steps_made: Steps of an interrupted label that need not be made again.
+        last: Whether it is tried no more, and the campaign ends; no journal of an older version says so.
     """
 
     task: str
@@ -276,6 +277,7 @@ class TaskLost:
     cause: str = "WORKER_LOST"
     worker: str = ""
     steps_made: int = 0
+    last: bool = False
     kind: Literal["task_lost"] = "task_lost"
 
 

@@ -1,4 +1,4 @@
-"""What a list of labels remembers of its losses, until its command ends; a campaign knows this from its journal."""
+"""Losses that are too many: of trainings in a campaign, and all that a list of labels remembers of its own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,30 @@ from collections import Counter
 from collections.abc import Iterable
 
 from alflow.campaign.decide import LOSS_LIMIT
+from alflow.campaign.state import State
 from alflow.domain import FailureKind
 from alflow.selection import has_advanced
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "is_last_try"]
+
+
+def is_last_try(state: State, task: str, cause: FailureKind) -> bool:
+    """Whether a task that is lost was tried often enough: a training that does not fit into any worker's memory or time.
+
+    Args:
+        state: What is known before the loss.
+        task: The task.
+        cause: A scheduler that was lost says nothing about it.
+    """
+    if state.running[task].kind != "train" or cause is FailureKind.SCHEDULER_LOST:
+        return False
+    return state.lost_trainings + 1 >= LOSS_LIMIT
 
 
 class Losses:
-    """Losses of workers, counted by incident, and those losses of labels that a label may have brought about.
+    """What a list of labels remembers until its command ends; a campaign knows it from its journal.
+
+    Losses of workers, counted by incident, and those losses of labels that a label may have brought about.
 
     Attributes:
         in_a_row: Times that workers were lost since anything was made.

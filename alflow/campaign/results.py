@@ -23,6 +23,7 @@ from alflow.campaign.events import (
     WalkerReport,
 )
 from alflow.campaign.executors import Completion
+from alflow.campaign.losses import is_last_try
 from alflow.campaign.openframes import OpenFrames
 from alflow.campaign.orders import Parts
 from alflow.campaign.site import Site, execution_key, frame_name
@@ -97,7 +98,10 @@ class Results:
     def interpret(self, task: Task, completion: Completion, state: State) -> Interpretation:
         """Say what a completion means."""
         if completion.lost is not None:
-            return Interpretation(TaskLost(task.name, completion.lost, completion.cause.value, completion.worker))
+            last = is_last_try(state, task.name, completion.cause)
+            return Interpretation(
+                TaskLost(task.name, completion.lost, completion.cause.value, completion.worker, last=last)
+            )
         if completion.answer is None:
             return Interpretation(TaskBroken(task.name, completion.broken or "it raised without a word"))
         value = completion.answer.value

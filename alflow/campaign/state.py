@@ -144,6 +144,7 @@ class State:
         last_start: What was started last, labelling or exploring; they take turns.
         losses: Times in a row that workers were lost, however many went at once.
         loss_at: Number of the event of the last of them.
+        lost_trainings: Times in a row that a training was lost, or its worker's time was up.
         failures: Attempts at labels that failed in a row.
         committee_lost: Whether the active committee's weight file is gone or altered, so that nothing may use it.
         quiet_steps: Steps of all walkers together since the last flag.
@@ -185,6 +186,7 @@ class State:
     last_start: Literal["label", "explore"] = "explore"
     losses: int = 0
     loss_at: int = 0
+    lost_trainings: int = 0
     failures: int = 0
     committee_lost: bool = False
     quiet_steps: int = 0

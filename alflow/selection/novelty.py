@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -45,7 +46,7 @@ def fingerprint(structure: Structure) -> FloatArray:
         [2.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.75]
     """
     n = len(structure)
-    i, j = np.triu_indices(n, k=1)
+    i, j = _pairs(n)
     distances = _distances(structure, i, j)
     low = np.minimum(structure.numbers[i], structure.numbers[j])
     high = np.maximum(structure.numbers[i], structure.numbers[j])
@@ -158,6 +159,15 @@ class _Kind:
         # A lone atom has no distances: it equals every other lone atom of its kind.
         hits = near[np.sqrt(np.square(difference).sum(axis=1) / max(len(distances), 1)) <= tolerance]
         return next((self.names[row] for row in hits.tolist() if self.names[row] in self.rows), None)
+
+
+@lru_cache(maxsize=1)  # most campaigns ask for one number of atoms
+def _pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The two atoms of every pair, the smaller number first."""
+    first, second = np.triu_indices(n, k=1)
+    first.setflags(write=False)
+    second.setflags(write=False)
+    return first, second
 
 
 def _parted(fingerprint: FloatArray) -> tuple[bytes, FloatArray]:

@@ -39,6 +39,8 @@ from alflow.campaign.events import (
     event_from_payload,
     event_to_payload,
 )
+from alflow.campaign.losses import is_last_try
+from alflow.domain import FailureKind
 from alflow.errors import CampaignError
 from alflow.selection import Request
 
@@ -458,6 +460,29 @@ def test_one_task_that_takes_its_worker_along_each_time_is_not_hidden_by_those_t
         world.record(TaskLost(last, "the worker died", worker="w"))
         crashes += 1
     assert crashes <= LOSS_LIMIT + 1
+
+
+@pytest.mark.parametrize("cause", ["WORKER_LOST", "WALLTIME"])
+def test_a_training_that_fits_into_no_worker_is_not_tried_for_ever_though_labels_are_made_meanwhile(cause: str) -> None:
+    world = calm(flag=0.5)
+    world.record(CampaignStarted(config(label_budget=200).model_dump(mode="json"), ("s0",), 2))
+    for number in range(1, LOSS_LIMIT + 1):
+        while True:
+            command = world.open.pop(0)
+            if isinstance(command, StartTraining) and world.states[-1].generation > 0:
+                break
+            world.record(world.answer(command))
+        state = world.states[-1]
+        assert (state.lost_trainings, state.phase) == (number - 1, "running")
+        last = is_last_try(state, command.task, FailureKind(cause))
+        assert last is (number == LOSS_LIMIT)
+        assert not is_last_try(state, command.task, FailureKind.SCHEDULER_LOST)
+        world.record(TaskLost(command.task, "killed for its memory", cause, "w", last=last))
+    assert world.states[-1].phase == "failed"
+    assert "lost 10 times in a row, the last time: killed for its memory; give" in world.states[-1].reason
+    assert world.states[-1].n_done >= LOSS_LIMIT, "labels were made all the time"
+    world.record(CampaignResumed(2))
+    assert (world.states[-1].phase, world.states[-1].lost_trainings) == ("running", 0)
 
 
 def test_a_journal_of_an_older_version_in_which_ten_losses_ended_a_campaign_ends_it_again() -> None:

@@ -28,9 +28,11 @@ POOLS = (Pool("label", 1, 2, environment={"ALFLOW_TEST_POOL": "labels"}), Pool("
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[LocalWorkers]:
-    before = dict(os.environ)
-    made = LocalWorkers(POOLS, "127.0.0.1:0", heal_after_s=0.3)
-    assert {n: v for n, v in os.environ.items() if before.get(n) != v and not n.startswith("__DASK")} == {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "3")  # what we were given is not what they get
+        before = dict(os.environ)
+        made = LocalWorkers(POOLS, "127.0.0.1:0", heal_after_s=0.3)
+        assert {n: v for n, v in os.environ.items() if before.get(n) != v and not n.startswith("__DASK")} == {}
     yield made
     made.close()
 
@@ -152,5 +154,8 @@ def test_a_machine_that_crashes_labels_is_drained_only_if_another_makes_them() -
     recovers = HostBreaker()
     history = [("a", True), ("b", False), ("a", True), ("a", False), ("a", True), ("b", False), ("a", True)]
     assert not any(recovers.record(host, crashed) for host, crashed in history), "never three in a row"
+    slow = HostBreaker()
+    slow.record("b", False)
+    assert [slow.record("a", True) for _ in range(3)][-1] == {"a"}, "the other takes an hour for its next label"
     both = HostBreaker()
     assert not any(both.record(host, True) for host in "abababab"), "nothing succeeds anywhere: not the machine"

@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 
 __all__ = ["PACKAGES", "introduce", "mismatch"]
 
-PACKAGES = ("alflow", "dask", "distributed", "torch")
+PACKAGES = ("alflow", "dask", "distributed", "pyscf", "torch")
 
 
 def introduce(packages: tuple[str, ...]) -> dict[str, str]:
