@@ -17,17 +17,16 @@ $(VENV)/installed: pyproject.toml constraints.txt
 campaign: setup
 	$(BIN)/python workflows/ethanol.py
 
-# First what leaves a core to others, on every core; then, one by one, what starts a cluster, kills processes or looks at a
-# clock. One thread for each, or they would take turns at the cores.
+# One thread for each of the tests that run side by side, or they would take turns at the cores. What tests of one file have
+# in common, such as a campaign, is made once.
+TESTS := $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(TESTS)
 
 # What needs a database once more, on a PostgreSQL server of its own; what is about SQLite files is skipped and says so.
-WITH_DATABASE := --postgresql tests/store tests/campaign tests/faults
 test-postgresql: setup
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not alone" $(WITH_DATABASE)
-	$(BIN)/python -m pytest -m alone $(WITH_DATABASE)
+	$(TESTS) --postgresql tests/store tests/campaign tests/faults
 
 check: docs types lint
 

@@ -186,7 +186,7 @@ def running(folder: Path, here: OnLoopback, *services: str) -> Iterator[dict[str
 
 
 @pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 def test_the_command_lines_of_compose_run_a_campaign(tmp_path: Path) -> None:
     secrets = tmp_path / "secrets"

@@ -261,7 +261,7 @@ def check_what_the_loss_of_the_scheduler_cost(database: Path, strike: Strike) ->
     moment = datetime.fromisoformat(str(noticed))  # of text, or of a time of day with its zone
     delay_s = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - strike.killed_at
     print(f"the loss of the scheduler was in the journal after {delay_s:.2f} s")
-    assert 0.0 < delay_s < 5.0
+    assert 0.0 < delay_s < 20.0
     assert strike.labels <= {row[0] for row in rows(database, "SELECT structure_id FROM labels")}
     lost = rows(database, "SELECT failure_kind, kind, subject FROM executions WHERE status = 'lost'")
     assert {row[0] for row in lost} == {"SCHEDULER_LOST"}
@@ -277,14 +277,13 @@ def check_what_the_loss_of_the_scheduler_cost(database: Path, strike: Strike) ->
 IMPATIENT = """
 from alflow.campaign.executors.dask.page import SchedulerBoard
 from alflow.cli import app
-SchedulerBoard.__init__.__defaults__ = (2.0,)
+SchedulerBoard.__init__.__defaults__ = (6.0,)
 app()
 """
-"""The command line, but its page counts as stale after two seconds."""
+"""The command line, but its page counts as stale after six seconds."""
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_the_page_on_a_foreign_scheduler_outlives_the_orchestrator_and_says_that_it_is_stale(tmp_path: Path) -> None:
     made = Cluster(tmp_path / "cluster", dashboard=True)
     try:
@@ -296,19 +295,23 @@ def test_the_page_on_a_foreign_scheduler_outlives_the_orchestrator_and_says_that
         with (tmp_path / "output.txt").open("w") as output:
             orchestrator = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output)
         try:
-            until(lambda: seen(status) and seen(status)["snapshot"]["labels"]["done"] >= 3, "three labels")
-            running = seen(status)
+            running = until(lambda: with_labels(seen(status), 3), "three labels")
             assert running["stale_since_unix_s"] is None
             assert running["snapshot"]["campaign"]["phase"] == "running"
             assert [pool["slots"] for pool in running["snapshot"]["pools"]] == [1]
         finally:
             orchestrator.kill()
             orchestrator.wait(timeout=20)
-        left = until(lambda: (told := seen(status)) and told["stale_since_unix_s"] and told, "stale", 20)
+        left = until(lambda: (told := seen(status)) and told["stale_since_unix_s"] and told, "stale", 60)
         assert left["snapshot"]["campaign"]["state"] == "running"
         assert left["snapshot"]["labels"]["done"] >= running["snapshot"]["labels"]["done"]
     finally:
         made.kill()
+
+
+def with_labels(told: Any, at_least: int) -> Any:
+    """What the page says, if so many labels are done."""
+    return told if told and told["snapshot"]["labels"]["done"] >= at_least else None
 
 
 def seen(status: str) -> Any:
@@ -510,7 +513,6 @@ def test_a_scheduler_that_does_not_come_back_pauses_the_campaign_and_says_how_to
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_campaign_that_waits_for_its_first_workers_keeps_its_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

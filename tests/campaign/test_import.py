@@ -228,10 +228,9 @@ def test_one_split_can_be_exported(tmp_path: Path) -> None:
     assert "Did you mean 'train'" in str(wrong.exception)
 
 
-@pytest.mark.alone
 def test_an_import_that_is_killed_is_run_again(tmp_path: Path) -> None:
     """Batches are stored whole or not at all, and the second run finds what the first has stored."""
-    n, database = 3000, address(tmp_path / "labels.db")
+    n, database = 10_000, address(tmp_path / "labels.db")
     np.savez(tmp_path / "some.npz", e_unit="eV", **molecules(n))
     line = [sys.executable, "-m", "alflow.cli", "import", str(tmp_path / "some.npz"), "--level", LEVEL]
     line += ["--db", database]

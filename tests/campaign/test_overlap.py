@@ -13,7 +13,7 @@ from alflow.campaign.launch import run_campaign
 
 from .toys import journal, rows, toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.postgresql import address
 
 from .toys import toy_file
 
-pytestmark = [pytest.mark.alone, needs_browser]
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,6 @@ def workers_of(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 def test_a_campaign_runs_in_jobs_that_are_followed_by_others_and_cancelled_at_its_end(
     tmp_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,7 +218,6 @@ def test_jobs_that_cannot_work_end_the_campaign_with_their_log(tmp_path: Path, q
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_worker_whose_time_is_nearly_up_finishes_its_label_takes_no_other_and_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,15 +228,18 @@ def test_a_worker_whose_time_is_nearly_up_finishes_its_label_takes_no_other_and_
         try:
             (own,) = made.processes[1:]
             # The first was only there so that the campaign could begin; from now on there is the one that drains.
-            monkeypatch.setenv("ALFLOW_DRAIN_AT", str(time.time() + 15))
+            monkeypatch.setenv("ALFLOW_DRAIN_FILE", str(tmp_path / "drain"))
             drained = made.add("short", "label=1", preload="alflow.campaign.executors.dask.drain")
             wait_for(lambda: executor.pools == {"label": 1, "shared": 1}, lambda: executor.wait(0.1))
             own.kill()
             wait_for(lambda: executor.pools == {"label": 1}, lambda: executor.wait(0.1))
-            for name, delay_s in (("label-a", 15.0), ("label-bb", 0.0)):
+            for name, delay_s in (("label-a", 8.0), ("label-bb", 0.0)):
                 reference = replace(MorseMolecule.around(WATER), delay_s=delay_s)
                 request = LabelRequest(reference, rattled(len(name)), name, tmp_path / "toy.alflow" / "spool")
                 executor.submit(LabelTask(name, request))
+            at_work = executor._workers.client.processing
+            wait_for(lambda: any(at_work().values()), lambda: ended.extend(executor.wait(0.1)))
+            (tmp_path / "drain").touch()
             wait_for(lambda: executor.pools == {}, lambda: ended.extend(executor.wait(0.1)))
             assert ended == [], "it drains while it still has work"
             wait_for(lambda: bool(ended), lambda: ended.extend(executor.wait(0.1)))

@@ -153,7 +153,6 @@ def test_the_page_about_postgresql_can_be_followed(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_the_page_about_references_can_be_followed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

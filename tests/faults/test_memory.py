@@ -15,7 +15,7 @@ from alflow.campaign.launch import run_campaign
 from alflow.campaign.state import State
 from tests.campaign.toys import check_promises, rows, toy
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 LIMIT_GIB = 1.0
 

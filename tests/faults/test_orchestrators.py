@@ -31,7 +31,6 @@ from .test_kill import wait_for_events
 TTL_S = 2.0
 
 
-@pytest.mark.alone
 def test_of_two_commands_at_once_one_runs_and_the_other_names_it(tmp_path: Path, database: str) -> None:
     file = toy_file(tmp_path, delay_s=0.3, database=database)
     both = [start(tmp_path, "run", str(file)) for _ in range(2)]
@@ -45,7 +44,6 @@ def test_of_two_commands_at_once_one_runs_and_the_other_names_it(tmp_path: Path,
     assert rows(database, "SELECT count(*), count(DISTINCT subject) FROM executions WHERE kind = 'label'") == [(14, 14)]
 
 
-@pytest.mark.alone
 def test_an_orchestrator_that_slept_is_fenced_by_its_first_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
@@ -137,7 +135,7 @@ def test_a_clock_that_jumps_by_hours_changes_no_label_and_no_lease(
 
     def challenge() -> None:
         with Store.open(config.database) as store, pytest.raises(CampaignLocked) as why:
-            store.acquire(1, Holder("elsewhere", 1, "another-boot:pid:1"), ttl_s=3.0)
+            store.acquire(1, Holder("elsewhere", 1, "another-boot:pid:1"), ttl_s=20.0)
         refused.append(str(why.value))
 
     challenger = threading.Thread(target=challenge)

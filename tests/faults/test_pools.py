@@ -38,7 +38,6 @@ class ClosedNannies:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_campaign_whose_nannies_are_gone_ends_and_every_loss_has_its_row(
     tmp_path: Path, postgres_target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +59,6 @@ def test_a_campaign_whose_nannies_are_gone_ends_and_every_loss_has_its_row(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_campaign_gives_no_more_labels_to_a_machine_that_crashes_them(tmp_path: Path) -> None:
     if not can_hide(tmp_path):
         pytest.skip("a worker cannot be given another host name here")

@@ -13,7 +13,7 @@ from alflow.campaign.pools import local_pools
 
 from .processes import is_dask_worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("after_s", [0.3, 2.5])

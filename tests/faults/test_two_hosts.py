@@ -30,7 +30,6 @@ SILENCE = "12s"
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_campaign_goes_on_when_the_cable_to_another_host_is_pulled(tmp_path: Path) -> None:
     """Nobody is told that packets vanish: no process dies, no connection is closed.
 

@@ -30,7 +30,7 @@ from tests.campaign.toys import WATER_ANG, check_promises, rows, toy
 from tests.postgresql import address
 
 from .processes import is_label_worker
-from .references import Stepwise
+from .references import BEGUN, Stepwise
 
 WATER = Structure.of("OHH", WATER_ANG)
 STEPWISE = Stepwise(MorseMolecule.around(WATER), steps=3, pause_s=0.05)
@@ -110,7 +110,6 @@ def test_a_label_that_comes_closer_each_time_may_be_interrupted_as_often_as_it_n
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("how", ["end", "file", "terminated"])
 def test_a_label_goes_on_at_another_worker_which_shares_no_folder_with_the_first(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,8 +159,14 @@ def test_a_label_goes_on_at_another_worker_which_shares_no_folder_with_the_first
             executor.close()
 
 
+def has_begun(process: psutil.Process) -> bool:
+    """Whether this process computes a label that has come to its first step."""
+    with suppress(psutil.Error):
+        return is_label_worker(process) and Path(process.cwd(), BEGUN).exists()
+    return False
+
+
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_label_in_a_job_that_is_cancelled_leaves_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,10 +184,9 @@ def test_a_label_in_a_job_that_is_cancelled_leaves_a_checkpoint(
         try:
             executor.submit(LabelTask("label-a", request))
             wait_for(
-                lambda: any(is_label_worker(process) for process in job.children(recursive=True)),
+                lambda: any(map(has_begun, job.children(recursive=True))),
                 lambda: ended.extend(executor.wait(0.1)),
             )
-            time.sleep(2.0)  # it takes its first steps
             for process in [job, *job.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):
                     process.terminate()
