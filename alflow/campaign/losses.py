@@ -14,7 +14,7 @@ __all__ = ["Losses", "is_last_try"]
 
 
 def is_last_try(state: State, task: str, cause: FailureKind) -> bool:
-    """Whether a task that is lost was tried often enough: a training that does not fit into any worker's memory or time.
+    """Whether a task that is lost was tried often enough: a training that no worker has the memory or time for.
 
     Args:
         state: What is known before the loss.
