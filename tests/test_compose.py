@@ -25,6 +25,7 @@ from alflow import CampaignConfig
 from alflow.campaign.certificates import make_certificates
 from alflow.campaign.executors.dask import drain
 from alflow.errors import ConfigError
+from alflow.reference.limits import Limits
 
 from .campaign.toys import check_promises, rows, settings
 
@@ -61,6 +62,11 @@ def test_a_worker_that_is_told_to_end_has_time_to_leave_checkpoints_of_its_label
         assert {drain.DRAIN_FILE, drain.DRAIN_AT} & set(service["environment"]), "without orders it does not start"
         assert service["init"], "the signal must reach the worker"
         assert float(service["stop_grace_period"].removesuffix("s")) >= 2 * (drain.LAST_CYCLE_S + 8)
+
+
+def test_the_last_attempt_at_a_label_fits_into_its_container() -> None:
+    memory = SERVICES["label"]["deploy"]["resources"]["limits"]["memory"]
+    assert int(memory.removesuffix("g")) * 2**30 >= Limits().most_memory_mb * 1e6 + 2**30
 
 
 def test_no_password_is_in_the_environment_and_nothing_is_published_beyond_loopback() -> None:

@@ -30,10 +30,11 @@ def show_jobs(config: CampaignConfig, dry_run: bool) -> bool:
         Whether SLURM would take all of them, if it was asked.
 
     Raises:
-        ConfigError: The campaign has no SLURM jobs, or there is no SLURM here.
+        ConfigError: The campaign has no SLURM jobs, or labels do not fit into their memory, or there is no SLURM here.
     """
     if not isinstance(config.cluster, SlurmCluster):
         raise ConfigError("This campaign has no jobs: its configuration has no cluster: {slurm: …}.")
+    config.cluster.check_memory(config.reference.most_memory_mb)
     slurm, place = config.cluster.slurm, (working_folder(config.database, config.name) / "cluster").absolute()
     host = slurm.host or socket.gethostname()
     security = SecurityConfig(ca=place / "cert.pem", cert=place / "cert.pem", key=place / "key.pem")

@@ -6,6 +6,7 @@ get none but the certificate by which they know the scheduler.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -201,9 +202,12 @@ def _workers(setting: _Setting, kind: Kind, config: CampaignConfig) -> Object:
     """Equal workers, which drain when they are told to end: ``kubectl scale`` may change their number at any time."""
     host, port = setting.address
     threads, own = threads_for(config, kind), OWN_MEMORY_MIB.get(kind)
-    # A second attempt at a label has twice the memory, which it seldom needs.
-    first = round(config.reference.memory_limit_mb * 1e6 / 2**20) if own is None else own
-    most = 2 * first if own is None else own
+    # A second attempt at a label has twice the memory, and so on, which it seldom needs.
+    limits = config.reference
+    first, most = (
+        math.ceil(limit * 1e6 / 2**20) if own is None else own
+        for limit in (limits.memory_limit_mb, limits.most_memory_mb)
+    )
     container = {
         "name": kind,
         "image": setting.image,

@@ -75,6 +75,8 @@ def check_campaign(
         StoreError: The database cannot be written where the configuration says.
     """
     check_resources(config)
+    if isinstance(config.cluster, SlurmCluster):
+        config.cluster.check_memory(config.reference.most_memory_mb)
     if len(structures) > config.initial_labels:
         raise ConfigError(
             f"initial_labels: {config.structures} holds {len(structures)} structures and initial_labels is "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 
 from alflow.domain.config import ClosedModel
+from alflow.errors import ConfigError
 
 __all__ = ["JobClass", "SlurmCluster", "SlurmConfig", "kinds_taken"]
 
@@ -22,6 +24,9 @@ NAMES: Final = ("label", "explore", "train", "label+explore", "label+train", "ex
 GRACE_S: Final = 60.0
 """Between the longest task that was begun in time and the end of its job, s."""
 
+WORKER_GIB: Final = 1.0
+"""Memory of a worker beside the label it makes, GiB."""
+
 SHORT_TASK_S: Final = 600.0
 """Longest that a stretch of dynamics or a training is expected to take, s."""
 
@@ -33,7 +38,9 @@ class JobClass(ClosedModel):
         workers: Workers in all, each running one task at a time.
         workers_per_job: Workers of one job; more than one where nodes are given out whole.
         time_h: Time limit of a job, h. A job whose time is up is followed by another one.
-        memory_gib: Memory of one worker and of the label it makes, GiB; by default what SLURM gives.
+        memory_gib: Memory of one worker and of the label it makes, GiB; by default what SLURM gives. Where labels are
+            made, at least 1 GiB more than their last attempt may use: ``reference.memory_limit_mb`` times
+            ``reference.max_attempts``.
         partition: Where.
         account: Who pays.
         options: Further options of ``sbatch``, such as ``--qos=long`` or ``--gres=gpu:1``.
@@ -131,6 +138,27 @@ class SlurmCluster(ClosedModel):
                 raise ValueError(
                     f"cluster.slurm.jobs.{name}: workers begin nothing in the last {drain_s:g} s of a job, and it has "
                     f"only {3600 * job.time_h:g} s; raise time_h, or lower drain_s or reference.time_limit_s"
+                )
+
+    def check_memory(self, label_most_mb: float) -> None:
+        """Refuse jobs whose memory ends before that of a label.
+
+        Other than :meth:`check_times` this is no part of reading a configuration: that of a campaign which was begun
+        with less must stay readable, or it could not be taken up with more.
+
+        Args:
+            label_most_mb: What the last attempt at a label may use, MB.
+
+        Raises:
+            ConfigError: In some that make labels such an attempt does not fit beside its worker.
+        """
+        needed = label_most_mb * 1e6 / 2**30 + WORKER_GIB
+        for name, job in self.slurm.jobs.items():
+            if "label" in kinds_taken(name) and job.memory_gib is not None and job.memory_gib < needed:
+                raise ConfigError(
+                    f"cluster.slurm.jobs.{name}: memory_gib is {job.memory_gib:g}, and the last attempt at a label may "
+                    f"use {label_most_mb:g} MB (reference.memory_limit_mb times max_attempts) beside its worker; raise "
+                    f"memory_gib to {math.ceil(10 * needed) / 10:g}, or lower one of the other two"
                 )
 
 

@@ -17,6 +17,7 @@ from typing import Final
 from alflow.campaign.job_scripts import job_name
 from alflow.campaign.slurm_config import SlurmConfig
 from alflow.errors import CampaignError, ConfigError
+from alflow.reference.credentials import without_credentials
 from alflow.reference.spool import write_durably
 
 __all__ = ["SlurmJobs", "ask_slurm"]
@@ -269,7 +270,7 @@ def ask_slurm(command: Sequence[str], within_s: float = 120.0) -> subprocess.Com
     Raises:
         ConfigError: It is not installed here.
     """
-    environment = {name: value for name, value in os.environ.items() if not _kept_from_jobs(name)}
+    environment = {name: value for name, value in without_credentials(os.environ).items() if not _of_a_job(name)}
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=within_s, env=environment)
     except FileNotFoundError:
@@ -283,6 +284,5 @@ def ask_slurm(command: Sequence[str], within_s: float = 120.0) -> subprocess.Com
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]} could not be started: {error}")
 
 
-def _kept_from_jobs(name: str) -> bool:
-    own = name.startswith(("SLURM_", "SBATCH_", "SRUN_")) and name != "SLURM_CONF"
-    return own or name.startswith("PG")
+def _of_a_job(name: str) -> bool:
+    return name.startswith(("SLURM_", "SBATCH_", "SRUN_")) and name != "SLURM_CONF"

@@ -104,7 +104,7 @@ class FailureKind(StrEnum):
     Attributes:
         SCF_FAIL: The self-consistent field did not converge, or ended at a saddle point.
         TIMEOUT: It took longer than its limit, and was ended.
-        OOM: It used more memory than its limit, and was ended.
+        OOM: It used more memory than its limit, or than its job or machine had, and was ended.
         CRASH: Its process died.
         NON_FINITE: It gave a number that is NaN or infinite.
         REJECTED: The reference refused the structure, or the result did not pass its checks.

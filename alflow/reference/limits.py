@@ -30,3 +30,8 @@ class Limits(ClosedModel):
     threads: Annotated[int, Field(ge=1)] = 1
     max_attempts: Annotated[int, Field(ge=1)] = 2
     spot_check_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+    @property
+    def most_memory_mb(self) -> int:
+        """Resident memory that the last attempt may use, MB: each has as much more as the first."""
+        return self.memory_limit_mb * self.max_attempts

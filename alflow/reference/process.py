@@ -27,7 +27,9 @@ import psutil
 from alflow.domain import Failure, FailureKind
 from alflow.reference.child import BUG_EXIT, BUG_FILE, NO_ROOM_EXIT, OUTPUT_FILE
 from alflow.reference.course import forget_checkpoint
+from alflow.reference.credentials import without_credentials
 from alflow.reference.guard import Conditions, Guard, GuardPool
+from alflow.reference.oom import oom_kills
 from alflow.reference.request import LabelRequest, LabelResult
 from alflow.reference.spool import find_spooled
 from alflow.reference.work import END_FILE, FAILURE_FILE, Beginning, Work
@@ -75,9 +77,9 @@ def run_label(request: LabelRequest) -> LabelResult:
         request: Reference, structure and limits.
 
     Returns:
-        The result. Whatever the process does is a value: TIMEOUT, OOM (more resident memory than allowed), CRASH (a
-        signal, an exit status, no result), BUG (an exception, with its traceback), or what the reference itself
-        answered.
+        The result. Whatever the process does is a value: TIMEOUT, OOM (more resident memory than allowed, or than the
+        job or the container has), CRASH (a signal, an exit status, no result), BUG (an exception, with its traceback),
+        or what the reference itself answered.
 
     Raises:
         OSError: The scratch folder or the process cannot be created on this machine.
@@ -135,12 +137,14 @@ class _Ending:
         exit_code: As in :attr:`subprocess.Popen.returncode`.
         excess: The limit for which it was killed.
         words: What the guard has written, if it died as well.
+        out_of_memory: Whether the kernel ended it, or another process beside it, because memory was used up.
     """
 
     pid: int
     exit_code: int
     excess: Failure | None
     words: str
+    out_of_memory: bool
 
 
 def _run(request: LabelRequest, scratch: Path, began: Beginning) -> LabelResult:
@@ -153,6 +157,7 @@ def _run(request: LabelRequest, scratch: Path, began: Beginning) -> LabelResult:
     (scratch / _CONFIG_FILE).touch()
     conditions = Conditions((*_MODULES, *getattr(request.reference, "preload", ())), _environment(request.threads))
     deadline = time.monotonic() + request.time_limit_s
+    kills = oom_kills()
     _tell_end(scratch)
     while True:
         guard = _GUARDS.take(conditions, _own_environment(scratch))
@@ -163,7 +168,8 @@ def _run(request: LabelRequest, scratch: Path, began: Beginning) -> LabelResult:
         finally:
             exit_code = guard.stop(usage.seen)
             words = "" if guard.alive else guard.last_words(_TAIL_CHARACTERS)
-            ending = _Ending(guard.worker or guard.pid, exit_code, excess, words)
+            out_of_memory = exit_code == -signal.SIGKILL and _more(oom_kills(), kills)
+            ending = _Ending(guard.worker or guard.pid, exit_code, excess, words, out_of_memory)
             # A guard that died while it had nothing to do is not this label's fault; one notices at the next label.
             again = excess is None and guard.worker is None and guard.labels > 1
             _GUARDS.give_back(guard)  # and belongs to another thread at once
@@ -171,10 +177,14 @@ def _run(request: LabelRequest, scratch: Path, began: Beginning) -> LabelResult:
             return _verdict(request, scratch, began, ending, usage)
 
 
+def _more(now: int | None, before: int | None) -> bool:
+    return now is not None and before is not None and now > before
+
+
 def _environment(threads: int) -> dict[str, str]:
     """The process finds the same modules, has its own number of threads, and tells where it crashed."""
     count = str(threads)
-    return os.environ | {
+    return without_credentials(os.environ) | {
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
@@ -251,6 +261,8 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
     if status != -signal.SIGKILL:  # that comes from outside; any other end might follow from the checkpoint
         _forget_checkpoint(request)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
+    if ending.out_of_memory:
+        return LabelResult(Failure(FailureKind.OOM, _killed_for_memory(request, usage), diagnostics), provenance)
     return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
 
 
@@ -265,6 +277,16 @@ def _no_room(request: LabelRequest, scratch: Path, bug: Path) -> Failure:
     )
     story = bug.read_text(encoding="utf-8", errors="replace") if bug.exists() else ""
     return Failure(FailureKind.BUG, message, {"traceback": f"{message}\n{story}"})
+
+
+def _killed_for_memory(request: LabelRequest, usage: _Usage) -> str:
+    """Not by our limit: by that of a job of SLURM, a container or the machine, which includes the worker itself."""
+    return (
+        "The kernel killed the label's process because the memory of its job, container or machine was used up, not "
+        f"by alflow's limit: it was seen with {usage.peak_memory_mb:.0f} MB and may use {request.memory_limit_mb:.0f}. "
+        "Give workers of labels more memory (memory_gib of SLURM jobs, the limit of a container), run fewer labels at "
+        "once, or lower reference.memory_limit_mb."
+    )
 
 
 def _obituary(status: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,14 +14,18 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+import yaml
 
 from alflow.campaign.cluster_console import show_jobs
-from alflow.campaign.config import CampaignConfig
+from alflow.campaign.config import CampaignConfig, comparable, parse_config
 from alflow.campaign.executors import Completion
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, slurm
 from alflow.campaign.job_scripts import job_scripts
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
+from alflow.campaign.preflight import check_campaign, read_starting_structures
+from alflow.campaign.requests import label_request
+from alflow.campaign.slurm_config import SlurmCluster
 from alflow.campaign.slurm_jobs import ask_slurm
 from alflow.campaign.tasks import LabelTask
 from alflow.errors import CampaignError, ConfigError
@@ -107,6 +112,39 @@ def test_the_end_of_a_job_is_known_whatever_its_setup_takes(tmp_path: Path, end_
 def test_jobs_that_could_not_work_are_refused(tmp_path: Path, jobs: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         on_slurm(tmp_path, jobs)
+
+
+@pytest.mark.parametrize("name", ["label", "label+explore", "shared"])
+def test_jobs_in_which_the_last_attempt_at_a_label_does_not_fit_are_refused(tmp_path: Path, name: str) -> None:
+    """When they would be submitted; what is in a database stays readable, or nobody could go on with more."""
+    limits = {"memory_limit_mb": 2000, "max_attempts": 3}  # 6000 MB are 5.59 GiB
+    others = {"label+explore": {"train": {}}, "label": {"explore+train": {"memory_gib": 1}}}.get(name, {})
+
+    def wanting(**keys: float) -> CampaignConfig:
+        slurm = {"host": "127.0.0.1", "jobs": {name: keys, **others}}
+        return toy(tmp_path, limits=limits, executor="dask", cluster={"slurm": slurm})
+
+    little = wanting(memory_gib=6.5)
+    sentence = rf"jobs\.{re.escape(name)}: memory_gib is 6\.5, .* may use 6000 MB .* raise memory_gib to 6\.6, or lower"
+    with pytest.raises(ConfigError, match=sentence):
+        check_campaign(little, read_starting_structures(little))
+    with pytest.raises(ConfigError, match=sentence):
+        show_jobs(little, dry_run=True)
+    for enough in (wanting(memory_gib=6.6), wanting()):
+        check_campaign(enough, read_starting_structures(enough))
+        assert show_jobs(enough, dry_run=True)
+    assert parse_config(comparable(little)).cluster == little.cluster
+    last = label_request(MorseMolecule.around(WATER), WATER, little.reference, "label-a3", 3, tmp_path, None)
+    assert last.memory_limit_mb == little.reference.most_memory_mb == 6000
+
+
+def test_jobs_that_the_documents_show_have_memory_for_their_labels() -> None:
+    text = (Path(__file__).parents[2] / "docs/clusters.md").read_text(encoding="utf-8")
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "slurm:" in block]
+    config = CampaignConfig.model_validate({"structures": "x.xyz"} | yaml.safe_load(shown))
+    assert isinstance(config.cluster, SlurmCluster)
+    assert config.cluster.slurm.jobs["label"].memory_gib is not None
+    config.cluster.check_memory(config.reference.most_memory_mb)
 
 
 def test_the_scripts_are_shown_and_nothing_is_submitted(

@@ -30,11 +30,12 @@ POOLS = (Pool("label", 1, 2, environment={"ALFLOW_TEST_POOL": "labels"}), Pool("
 def workers() -> Iterator[LocalWorkers]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "3")  # what we were given is not what they get
+        patch.setenv("PGPASSWORD", "secret")
         before = dict(os.environ)
         made = LocalWorkers(POOLS, "127.0.0.1:0", heal_after_s=0.3)
         assert {n: v for n, v in os.environ.items() if before.get(n) != v and not n.startswith("__DASK")} == {}
-    yield made
-    made.close()
+        yield made
+        made.close()
 
 
 def dimer_task(folder: Path, name: str) -> LabelTask:
@@ -71,6 +72,18 @@ def test_each_pool_has_its_name_its_threads_and_its_environment(workers: LocalWo
     assert dict(known[address["label-0"]].resources) == {"label": 1.0}
     assert dict(known[address["explore+train-0"]].resources) == {"explore": 1.0, "train": 1.0}
     assert known[address["explore+train-0"]].memory_limit == 4 * 1024**3
+
+
+def test_workers_know_nothing_that_opens_the_database(workers: LocalWorkers) -> None:
+    """Also one that was started again; whoever started them goes on knowing it."""
+    told = workers._client.run(lambda: [name for name in os.environ if name.startswith("PG")])
+    assert list(told.values()) == [[], []]
+    (seat,) = [seat for seat in workers.seats if seat.name == "label-0"]
+    workers._client.sync(workers._cluster.workers["label-0"].kill)
+    wait_for(lambda: any(s.name == "label-0" and s.address != seat.address for s in workers.seats))
+    told = workers._client.run(lambda: [name for name in os.environ if name.startswith("PG")])
+    assert list(told.values()) == [[], []]
+    assert os.environ["PGPASSWORD"] == "secret"
 
 
 def test_a_label_goes_to_the_worker_of_labels_and_waits_for_it(workers: LocalWorkers, tmp_path: Path) -> None:

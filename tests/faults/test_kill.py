@@ -160,7 +160,8 @@ class Assassin:
         """Kill a worker that works on a task of a kind, and still does once it is halted and all messages are read."""
         client = Client.current()
         at_work = {key: address for address, keys in client.processing().items() for key in keys}
-        task = next((key for key in at_work if key.startswith(kind)), None)
+        # Of labels a first attempt, and so not the one that was killed by itself before.
+        task = next((key for key in at_work if key.startswith(kind) and (kind != "label" or "-a1-l0" in key)), None)
         if task is None:
             return False
         address = at_work[task]

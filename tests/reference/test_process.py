@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -17,7 +18,16 @@ import numpy as np
 import pytest
 
 from alflow.domain import Evaluation, Failure, FailureKind, Structure
-from alflow.reference import LabelRequest, MuellerBrown, PyscfReference, remove_spooled, run_label, sweep_spool
+from alflow.reference import (
+    LabelRequest,
+    MuellerBrown,
+    PyscfReference,
+    process,
+    remove_spooled,
+    run_label,
+    sweep_spool,
+)
+from alflow.reference.oom import oom_kills
 from tests.reference.labels import ATOM, Family, alive, request, wait_until
 
 pytestmark = pytest.mark.usefixtures("scratch")
@@ -163,6 +173,68 @@ def test_every_way_to_die_has_its_class(
     assert result.provenance["wall_s"] > 0
     assert result.spool_file is None
     assert sweep_spool(tmp_path / "spool") == []
+
+
+@pytest.mark.parametrize(
+    ("counted", "victim", "kind"),
+    [
+        (8, "label", FailureKind.OOM),
+        (8, "guard", FailureKind.OOM),
+        (7, "label", FailureKind.CRASH),
+        (None, "label", FailureKind.CRASH),
+    ],
+)
+def test_a_label_killed_for_the_memory_of_its_job_is_out_of_memory_and_no_crash(
+    counted: int | None, victim: str, kind: FailureKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files stand in for the kernel's; as the kernel does, the label counts first and is killed then."""
+    listing, events = tmp_path / "cgroup", tmp_path / "memory.events"
+    listing.write_text("0::/\n", encoding="ascii")
+    events.write_text("oom 9\noom_kill 7\n", encoding="ascii")
+    monkeypatch.setattr(process, "oom_kills", partial(oom_kills, listing, tmp_path))
+
+    def use_up_the_memory_of_the_job() -> None:
+        if counted is None:
+            events.unlink()
+        else:
+            events.write_text(f"oom 9\noom_kill {counted}\n", encoding="ascii")
+        os.kill(os.getpid() if victim == "label" else os.getppid(), signal.SIGKILL)
+        time.sleep(600)
+
+    result = run_label(request(use_up_the_memory_of_the_job, tmp_path))
+    assert isinstance(result.outcome, Failure)
+    assert result.outcome.kind is kind
+    assert ("memory of its job, container or machine was used up, not by alflow's limit" in result.outcome.message) == (
+        kind is FailureKind.OOM
+    )
+    assert result.outcome.diagnostics["exit_status"] == -signal.SIGKILL
+
+
+def test_a_label_that_crashes_while_another_is_killed_for_memory_has_crashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter((7, 8))
+    monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
+    result = run_label(request(segfault, tmp_path))
+    assert isinstance(result.outcome, Failure)
+    assert result.outcome.kind is FailureKind.CRASH
+
+
+def test_a_label_knows_nothing_that_opens_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    monkeypatch.setenv("PGSERVICEFILE", "/somewhere")
+    monkeypatch.setenv("ALFLOW_TEST_KEPT", "yes")
+
+    def tell() -> dict[str, object]:
+        return {
+            "names": [name for name in os.environ if name.startswith(("PG", "ALFLOW_TEST_KEPT"))],
+            "inherited": "secret" in Path("/proc/self/environ").read_text(encoding="utf-8"),
+        }
+
+    outcome = run_label(request(tell, tmp_path)).outcome
+    assert isinstance(outcome, Evaluation)
+    assert outcome.diagnostics == {"names": ["ALFLOW_TEST_KEPT"], "inherited": False}
+    assert os.environ["PGPASSWORD"] == "secret"
 
 
 def test_a_crash_brings_the_last_words_and_a_bug_its_traceback(tmp_path: Path) -> None:

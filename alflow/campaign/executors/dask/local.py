@@ -20,6 +20,7 @@ from alflow.campaign.executors.dask.seats import Seat
 from alflow.campaign.pools import Pool, kinds_of, local_pools, worker_environment
 from alflow.campaign.tasks import Answer, Task, run_task
 from alflow.errors import ConfigError
+from alflow.reference.credentials import without_credentials
 
 __all__ = ["LocalWorkers", "local_executor"]
 
@@ -61,6 +62,21 @@ class DeafToInterrupts(WorkerPlugin):
     def setup(self, worker: object) -> None:
         """Ignore the signal from now on."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class WithoutCredentials(WorkerPlugin):
+    """Workers never open the database, so they hold nothing that does.
+
+    They forget it themselves, before their first task: were it taken from our own environment while they are started,
+    a connection that another thread makes in that instant would lack it, its encryption included.
+    """
+
+    name = "without-credentials"
+
+    def setup(self, worker: object) -> None:
+        """Forget what was inherited."""
+        for variable in os.environ.keys() - without_credentials(os.environ).keys():
+            del os.environ[variable]
 
 
 class PoolNanny(Nanny):
@@ -284,7 +300,8 @@ def _nanny(pool: Pool, spawning: asyncio.Lock, killed: Callable[[str], None]) ->
         "environment": worker_environment(pool.threads) | dict(pool.environment),
         "spawning": spawning,
         "killed": killed,
-        "plugins": [DeafToInterrupts()],  # told to all together, a worker that dies meanwhile would break the start
+        # Told to all together, a worker that dies meanwhile would break the start.
+        "plugins": [DeafToInterrupts(), WithoutCredentials()],
     }
     return {"cls": PoolNanny, "options": options}
 
