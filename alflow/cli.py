@@ -84,8 +84,22 @@ def validate(file: File, toy: Toy = False) -> None:
 
 
 @app.command()
-def status(database: Database, name: Name = None) -> None:
-    """Show how a campaign stands."""
+def status(
+    database: Database,
+    name: Name = None,
+    alive: Annotated[
+        bool,
+        typer.Option("--alive", help="Only say whether its beat has moved since the last time; for health checks."),
+    ] = False,
+) -> None:
+    """Show how a campaign stands.
+
+    With --alive the exit code is 1 if the beat of whoever drives it stands still for a minute or more.
+    """
+    if alive:
+        if not _room("campaign.alive").show_alive(Console(), database, name):
+            raise typer.Exit(1)
+        return
     show = _room("campaign.status").show_status
     show(Console(), database, name)
 

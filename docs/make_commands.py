@@ -18,8 +18,9 @@ HEAD: Final = """\
 Written by `docs/make_commands.py` from the commands themselves; change `alflow/cli.py`, not this page.
 
 `DB` is an SQLite file or a PostgreSQL URL. What cannot be used ends in one sentence on standard error. Exit codes: 0
-finished or stopped, 1 the campaign failed, `db check` found damage, or alflow has a defect, 2 something you gave cannot
-be used, 3 `label` or `hessian` left structures without a label, 75 the database stayed away and the campaign paused.
+finished or stopped, 1 the campaign failed, `db check` found damage, `status --alive` no beat, or alflow has a defect, 2
+something you gave cannot be used, 3 `label` or `hessian` left structures without a label, 75 the database stayed away
+and the campaign paused.
 """
 
 

@@ -172,6 +172,16 @@ class Server:
                     raise
                 time.sleep(0.2)
 
+    def start_as_standby(self) -> None:
+        """Bring it back as what a switch-over finds: it answers, replays its log and refuses to write."""
+        (Path(self.process.pgdata) / "standby.signal").touch()
+        self.start()
+
+    def promote(self) -> None:
+        """Let the standby write."""
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")
+
 
 @pytest.fixture(scope="session")
 def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:

@@ -12,8 +12,11 @@ import pytest
 import yaml
 
 from alflow import CampaignConfig
+from alflow.campaign.alive import STILL_S
 from alflow.campaign.kubernetes import DRAIN_FILE, HURRY_S, LEAVE_S, manifests
 from alflow.campaign.kubernetes_console import show_manifests
+from alflow.campaign.runner import BEAT_S
+from alflow.campaign.site import PATIENCE_S
 from alflow.errors import ConfigError
 
 from .campaign.toys import settings
@@ -81,8 +84,8 @@ def test_a_container_runs_the_command_of_its_service_in_the_compose_file(
         *service.get("entrypoint", ["alflow"] if name == "orchestrator" else []),
         *service["command"],
     ]
-    if name != "orchestrator":
-        assert container["livenessProbe"]["exec"]["command"] == service["healthcheck"]["test"][1:]
+    which = ["toy"] if name == "orchestrator" else []
+    assert container["livenessProbe"]["exec"]["command"] == [*service["healthcheck"]["test"][1:], *which]
     environment = {entry["name"]: entry.get("value") for entry in container.get("env", [])}
     added = {"ALFLOW_DRAIN_FILE": DRAIN_FILE, "ALFLOW_DRAIN_GRACE_S": str(LEAVE_S - HURRY_S)} if name in WORKERS else {}
     added |= {"OMP_NUM_THREADS": "2"} if name in WORKERS else {}
@@ -201,6 +204,24 @@ def test_a_name_in_the_address_of_the_database_is_what_it_stands_for(tmp_path: P
     (container,) = made["database"][0]["spec"]["template"]["spec"]["containers"]
     told = {one["name"]: one["value"] for one in container["env"]}
     assert (told["POSTGRES_USER"], told["POSTGRES_DB"]) == ("al@flow", "water run")
+
+
+def test_a_password_in_the_address_of_the_database_is_in_no_manifest(tmp_path: Path) -> None:
+    address = "postgresql://al%40flow:s3cret@database/alflow?sslmode=verify-ca&password=s3cret"
+    made = manifests(campaign(tmp_path, database=address), "alflow")
+    assert "s3cret" not in yaml.safe_dump(made)
+    probe = container_of(made, "orchestrator")["livenessProbe"]["exec"]["command"]
+    assert probe[-2:] == ["postgresql://al%40flow@database/alflow?sslmode=verify-ca", "toy"]
+
+
+def test_a_campaign_that_stands_still_is_begun_again_only_after_it_would_have_paused_by_itself(
+    made: dict[str, list[dict[str, Any]]],
+) -> None:
+    """While the database is away nothing can be told of the orchestrator, which waits for it and then ends."""
+    probe, check = container_of(made, "orchestrator")["livenessProbe"], SERVICES["orchestrator"]["healthcheck"]
+    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > PATIENCE_S
+    assert float(check["interval"].removesuffix("s")) * (check["retries"] - 1) > PATIENCE_S
+    assert min(probe["periodSeconds"], probe["initialDelaySeconds"]) >= STILL_S > 10 * BEAT_S
 
 
 def test_a_database_of_somebody_else_is_not_started_and_files_are_not_overwritten(

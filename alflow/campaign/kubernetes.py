@@ -13,7 +13,14 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from alflow.campaign.config import CampaignConfig
-from alflow.campaign.kubernetes_names import POSTGRES, check_image, database_host, namespace_of, scheduler_place
+from alflow.campaign.kubernetes_names import (
+    POSTGRES,
+    check_image,
+    database_host,
+    namespace_of,
+    scheduler_place,
+    without_password,
+)
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
 from alflow.campaign.pools import KINDS, Kind, threads_for
 from alflow.errors import ConfigError
@@ -89,7 +96,7 @@ def manifests(config: CampaignConfig, image: str) -> dict[str, list[Object]]:
     made["scheduler"] = _scheduler(setting)
     for kind in KINDS:
         made[kind] = [_workers(setting, kind, config)]
-    made["orchestrator"] = _orchestrator(setting)
+    made["orchestrator"] = _orchestrator(setting, config.name)
     made["network"] = _network(setting, has_database="database" in made)
     return made
 
@@ -240,10 +247,12 @@ def _workers(setting: _Setting, kind: Kind, config: CampaignConfig) -> Object:
     )
 
 
-def _orchestrator(setting: _Setting) -> list[Object]:
+def _orchestrator(setting: _Setting, campaign_name: str) -> list[Object]:
     """A job that is started again until the campaign has ended. It alone knows the password of the database."""
     password = {"name": "PGPASSWORD", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}}
     campaign = _mounted("campaign", "/campaign") | {"readOnly": False}
+    # it beats from its start on, while it waits for workers too; one that hangs needs no time to end
+    probe = _probe(["alflow", "status", "--alive", without_password(setting.url), campaign_name], 60, 4)
     container = {
         "name": "orchestrator",
         "image": setting.image,
@@ -252,6 +261,8 @@ def _orchestrator(setting: _Setting) -> list[Object]:
         "workingDir": "/campaign",
         "env": [*_environment({"PGSSLMODE": "verify-ca", "PGSSLROOTCERT": f"{SECRETS}/cert.pem"}), password],
         "volumeMounts": [_mounted("secrets", SECRETS), campaign, _mounted("scratch", "/tmp")],
+        "livenessProbe": probe
+        | {"initialDelaySeconds": 120, "timeoutSeconds": 30, "terminationGracePeriodSeconds": 30},
         **_limits(cpu="1", memory_mib=2048),
     }
     given = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from alflow.domain.identity import digest_of_bytes
 from alflow.errors import ConfigError
 
-__all__ = ["POSTGRES", "check_image", "database_host", "namespace_of", "scheduler_place"]
+__all__ = ["POSTGRES", "check_image", "database_host", "namespace_of", "scheduler_place", "without_password"]
 
 POSTGRES: Final = 5432
 """Port of the database that is started."""
@@ -84,6 +84,19 @@ def database_host(url: str, scheduler: str) -> str:
     if wrong is not None:
         raise ConfigError(f"database: {wrong}; say postgresql://alflow@database/alflow.")
     return host
+
+
+def without_password(url: str) -> str:
+    """An address as it may be in a manifest.
+
+    Examples:
+        >>> without_password("postgresql://alflow:secret@database/alflow?sslmode=require&password=secret")
+        'postgresql://alflow@database/alflow?sslmode=require'
+    """
+    place = urlsplit(url)
+    user, at, host = place.netloc.rpartition("@")
+    query = "&".join(part for part in place.query.split("&") if not part.startswith("password="))
+    return urlunsplit(place._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=query))
 
 
 def _port(place: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from alflow.errors import StoreError
 from alflow.store.opening import address_of, engine_of, prepare_file, translated
 
-__all__ = ["check_location", "is_server", "shown"]
+__all__ = ["check_location", "is_server", "place_of", "shown"]
 
 
 def check_location(target: str | Path) -> None:
@@ -37,6 +37,11 @@ def check_location(target: str | Path) -> None:
 def is_server(target: str | Path) -> bool:
     """Whether an address names a database server, not a file."""
     return address_of(target).path is None
+
+
+def place_of(target: str | Path) -> str:
+    """An address that is the same from every folder, without user and password."""
+    return address_of(target).shown
 
 
 def shown(target: str | Path) -> str:

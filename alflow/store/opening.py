@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 
 from alflow.errors import StoreError, Unavailable
@@ -59,6 +59,14 @@ _PLAIN_WORDS: Final = {
 
 
 _PASSING: Final = ("database is locked", "disk is full", "disk I/O error")
+_PASSING_STATES: Final = {
+    # until a standby takes over, or somebody who moves a server lets writers in again
+    "25006": "the server takes no writes at present, as a standby or one that is being moved; nothing was written",
+}
+"""SQLSTATEs after which writing may succeed on another connection, and what to say.
+
+psycopg calls others an operational error, which may pass anyway: a shutdown (57P01), a crash (57P02), a start (57P03).
+"""
 
 
 @dataclass(frozen=True)
@@ -301,9 +309,18 @@ def _postgres_engine(address: Address, read_only: bool) -> Engine:
             if not read_only:
                 cursor.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_S}s'")
         connection.commit()
-        connection.read_only = read_only
+        if read_only:  # and else as the server has it: READ WRITE at each BEGIN is an error on a standby, even to read
+            connection.read_only = True
 
+    if not read_only:
+        event.listen(engine, "handle_error", _leave_who_takes_no_writes)
     return engine
+
+
+def _leave_who_takes_no_writes(context: ExceptionContext) -> None:
+    """Count a connection as broken that may not write: it would stay with that server, whoever takes over."""
+    if getattr(context.original_exception, "sqlstate", None) in _PASSING_STATES:
+        context.is_disconnect = True
 
 
 def _signs_of_life() -> dict[str, str]:
@@ -333,6 +350,9 @@ def _may_pass(error: Exception, found: str, address: Address) -> bool:
 
 
 def _sentence(error: Exception, found: str, address: Address) -> str:
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if state in _PASSING_STATES and isinstance(error, DBAPIError) and error.connection_invalidated:
+        return f"{address.shown}: {_PASSING_STATES[state]}."
     for words, plain in _PLAIN_WORDS.items():
         if words in found:
             return f"{address.shown}: {plain}."

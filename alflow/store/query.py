@@ -65,12 +65,14 @@ class CampaignReading(Reading):
         Raises:
             StoreError: There is none of that name, or the name is needed because there are several.
         """
+        if name is not None:
+            row = self._one(every(CampaignRow).where(CampaignRow.name == name))
+            if row is not None:
+                return campaign_of(row)
         found = self.campaigns()
         named = {campaign.name: campaign for campaign in found}
         if name is None and len(found) == 1:
             return found[0]
-        if name is not None and name in named:
-            return named[name]
         if not found:
             raise StoreError(f"{self._address.shown} holds no campaign yet; start one first.")
         listed = ", ".join(sorted(named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import sys
 import threading
@@ -11,6 +12,7 @@ from contextlib import ExitStack, chdir, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, event
 
@@ -97,6 +99,70 @@ def test_a_campaign_whose_server_stays_away_pauses_and_is_resumed(
     assert broken_promises(server.uri) == {}
     assert resume_campaign(server.uri).state.phase == "finished"
     assert broken_promises(server.uri) == {}
+    with Store.open(server.uri, read_only=True) as store:
+        assert sorted(label.key for label in store.labels()) == [row[:2] for row in labels(whole)]
+
+
+@contextmanager
+def at_the_server(server: Server) -> Iterator[Callable[[str], None]]:
+    """Run statements there, on a connection that is kept and that is itself never ended."""
+    with psycopg.connect(server.uri, autocommit=True) as connection:
+
+        def say(statement: str) -> None:
+            connection.execute(statement.encode())
+
+        yield say
+
+
+OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+OTHERS += " AND pid <> pg_backend_pid()"
+
+
+def test_a_campaign_waits_for_a_server_that_takes_no_writes(
+    whole: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("alflow"), "propagate", True)
+    with at_the_server(server) as say:
+
+        def open_again() -> None:
+            say("ALTER DATABASE postgres RESET default_transaction_read_only")
+            say(OTHERS)  # who came meanwhile keeps what it was told when it came
+
+        back = threading.Timer(3.0, open_again)
+
+        def take_writes_away() -> None:
+            say("ALTER DATABASE postgres SET default_transaction_read_only = on")
+            say(OTHERS)
+            back.start()
+
+        ended = run_campaign(toy(tmp_path, database=server.uri), observers=[At(14, take_writes_away)])
+        back.join()
+    assert ended.state.phase == "finished"
+    assert "the server takes no writes at present" in caplog.text
+    check_promises(server.uri)
+    with Store.open(server.uri, read_only=True) as store:
+        assert sorted(label.key for label in store.labels()) == [row[:2] for row in labels(whole)]
+
+
+def test_a_campaign_goes_on_when_the_standby_that_answers_takes_over(
+    whole: str, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The address of a server answers from its standby at once; writing is possible only when that is promoted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("alflow"), "propagate", True)
+
+    def switch_over() -> None:
+        server.stop_at_once()
+        server.start_as_standby()
+        back.start()
+
+    back = threading.Timer(2.0, server.promote)
+    ended = run_campaign(toy(tmp_path, database=server.uri), observers=[At(14, switch_over)])
+    back.join()
+    assert ended.state.phase == "finished"
+    assert "the server takes no writes at present" in caplog.text
+    check_promises(server.uri)
     with Store.open(server.uri, read_only=True) as store:
         assert sorted(label.key for label in store.labels()) == [row[:2] for row in labels(whole)]
 
