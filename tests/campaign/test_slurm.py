@@ -218,11 +218,11 @@ def test_a_worker_for_labels_leaves_a_node_that_gets_none_and_its_job_is_followe
     jobs = {"label": {}, "label+explore": {}, "explore+train": {}}
     workers = slurm.SlurmWorkers(on_slurm(tmp_path, jobs), tmp_path / "toy.alflow")
     try:
-        wait_for(lambda: len(workers.seats) == 3, workers.tend)
+        wait_for(lambda: len(workers.seats) == 3, workers.tend, 150.0)
         seats = {seat.pool: seat for seat in workers.seats}
         assert {(seat.node, seat.job[1:]) for seat in seats.values()} == {(queue_of_processes.NODE, "_0")}
         workers.avoid(socket.gethostname())
-        wait_for(lambda: len((queue / "excluded").read_text().splitlines()) == 4, workers.tend)
+        wait_for(lambda: len((queue / "excluded").read_text().splitlines()) == 4, workers.tend, 150.0)
         assert (queue / "excluded").read_text().splitlines()[-1] == f"label {queue_of_processes.NODE}"
         assert {seat.pool: seat for seat in workers.seats} == {name: seats[name] for name in list(jobs)[1:]}
         left = (tmp_path / "toy.alflow" / "cluster").glob("label-1-0.log")
