@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from alflow.campaign.fruitless import FRUITLESS_LIMIT, LONGEST_PAUSE_S, Fruitless, PutOff
 from alflow.campaign.job_scripts import job_name
-from alflow.campaign.slurm_config import SlurmConfig
+from alflow.campaign.slurm_config import SlurmConfig, kinds_taken
 from alflow.errors import CampaignError, ConfigError
 from alflow.reference.credentials import without_credentials
 from alflow.reference.spool import write_durably
@@ -23,9 +24,6 @@ from alflow.reference.spool import write_durably
 __all__ = ["SlurmJobs", "ask_slurm"]
 
 log = logging.getLogger("alflow")
-
-FRUITLESS_LIMIT: Final = 3
-"""Times in a row that jobs may end without any of their workers having joined."""
 
 TAIL_CHARACTERS: Final = 1500
 """Of the log of a job that is shown when workers do not come about."""
@@ -36,9 +34,6 @@ ASK_WITHIN_S: Final = 10.0
 CANCEL_WITHIN_S: Final = 20.0
 """Time it has to cancel jobs, before the loop begins or after its end."""
 
-LONGEST_PAUSE_S: Final = 600.0
-"""Between two attempts to submit jobs that SLURM does not take; each pause is twice as long as the last."""
-
 GIVE_UP_S: Final = 12 * 3600.0
 """How long jobs that were taken before may not be taken: a night, so that whoever looks after SLURM can."""
 
@@ -46,13 +41,11 @@ TIMED_OUT: Final = 124
 """Return code of a program that did not answer, as the shell's ``timeout`` gives it."""
 
 
-@dataclass(frozen=True)
-class _PutOff:
-    """Jobs that SLURM did not take: since when, and when they are submitted again, on the monotonic clock."""
+NO_SUCH_NODES: Final = ("invalid node name", "requested node configuration is not available")
+"""What ``sbatch`` says of nodes that it does not know, or of which none is left."""
 
-    since: float
-    pause_s: float
-    next_try: float
+OWN_EXCLUDED: Final = re.compile(r"(?:--exclude(?:=|\s+)|-x\s*)['\"]?([^\s'\"]+)")
+"""Nodes that the options of a class exclude; on the command line the option would take the place of theirs."""
 
 
 class SlurmJobs:
@@ -71,9 +64,13 @@ class SlurmJobs:
         self._mark = secrets.token_hex(4)
         self._names = {name: f"{job_name(campaign, name)}.{self._mark}" for name in config.jobs}
         self._class_of: dict[str, str] = {}
-        self._put_off: dict[str, _PutOff] = {}
+        self._put_off: dict[str, PutOff] = {}
         self._joined: set[str] = set(config.jobs)
         self._fruitless: Counter[str] = Counter()
+        self._open: dict[str, str] = {}
+        self._came: set[str] = set()
+        self._in_vain = Fruitless(config.look_every_s)
+        self._avoided: set[str] = set()
         self._looked: float | None = None
         self._noted = self._told = False
 
@@ -85,7 +82,7 @@ class SlurmJobs:
         left = self._read()
         marks = tuple(f".{mark}" for mark in left if mark)
         queue = self._queue() if marks else []
-        found = [number for number, name in queue or () if name.endswith(marks)]
+        found = [_number(job) for job, name in queue or () if name.endswith(marks)]
         numbers = list(dict.fromkeys([number for listed in left.values() for number in listed] + found))
         if numbers:
             log.info("Jobs of an orchestrator that was killed are cancelled: %s", ", ".join(numbers))
@@ -93,11 +90,21 @@ class SlurmJobs:
         if cancelled and queue is not None:
             self._forget(left)
 
-    def tend(self, joined: Collection[str]) -> None:
+    def avoid(self, nodes: Collection[str]) -> None:
+        """Submit jobs that make labels for other nodes from now on."""
+        self._avoided.update(nodes)
+
+    def avoids(self, name: str, node: str) -> bool:
+        """Whether jobs of a class that are submitted now do not begin on a node."""
+        return node in self._excluded(name)
+
+    def tend(self, joined: Collection[str], jobs: Collection[str] = ()) -> None:
         """Submit jobs for those that have ended, and all of them at first.
 
         Args:
             joined: Classes of which a worker is there now.
+            jobs: Jobs of which one is, as the queue shows them, such as ``12_0``; where workers do not know theirs, it
+                is not noticed that some jobs of a class never come to work.
 
         Raises:
             ConfigError: SLURM refuses jobs of this kind, of which it has never taken any.
@@ -105,6 +112,7 @@ class SlurmJobs:
                 it took before for :data:`GIVE_UP_S`.
         """
         self._joined.update(joined)
+        self._came.update(jobs)
         now = time.monotonic()
         if self._looked is not None and now - self._looked < self._config.look_every_s:
             return
@@ -113,7 +121,8 @@ class SlurmJobs:
         if living is None:
             return
         for name, job in self._config.jobs.items():
-            missing = job.n_jobs - living[name]
+            self._take_note(name, living, now, lives=name in joined)
+            missing = job.n_jobs - Counter(living.values())[name]
             if missing <= 0:
                 self._put_off.pop(name, None)
                 continue
@@ -122,7 +131,8 @@ class SlurmJobs:
             waits = self._put_off.get(name)
             if waits is None:
                 self._judge(name)
-            if waits is None or now >= waits.next_try:
+            slowed = name in joined and self._in_vain.waits(name, now)
+            if not slowed and (waits is None or now >= waits.next_try):
                 self._submit(name, missing)
 
     def cancel(self) -> None:
@@ -166,23 +176,25 @@ class SlurmJobs:
         else:
             self._record.unlink(missing_ok=True)
 
-    def _living(self) -> Counter[str] | None:
-        """Jobs that wait or run, by class; None if SLURM does not say."""
+    def _living(self) -> dict[str, str] | None:
+        """Class of each job that waits or runs; None if SLURM does not say."""
         if not self._noted:
-            return Counter()
+            return {}
         queue = self._queue()
         if queue is None:
             return None
         for name, ours in self._names.items():
-            for number in {number for number, found in queue if found == ours} - self._class_of.keys():
+            for number in {_number(job) for job, found in queue if found == ours} - self._class_of.keys():
                 log.info("SLURM job %s: %s, which sbatch had not told of", number, name)
                 self._class_of[number] = name
                 self._note()
-        return Counter(self._class_of[number] for number, _ in queue if number in self._class_of)
+        living = {job: self._class_of[_number(job)] for job, _ in queue if _number(job) in self._class_of}
+        self._open.update(living)
+        return living
 
     def _queue(self) -> list[tuple[str, str]] | None:
-        """Number and name of each of the user's jobs, once for each element of its array; None if it does not say."""
-        done = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%F %j"])
+        """Each of the user's jobs, such as ``12_0``, with its name; None if it does not say."""
+        done = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%i %j"])
         if done.returncode:
             if not self._told:
                 log.warning("SLURM does not answer (%s); it is asked again", done.stderr.strip()[-200:])
@@ -190,7 +202,23 @@ class SlurmJobs:
             return None
         self._told = False
         words = [line.strip().partition(" ") for line in done.stdout.splitlines()]
-        return [(number, name) for number, _, name in words]
+        return [(job, name) for job, _, name in words]
+
+    def _take_note(self, name: str, living: Collection[str], now: float, lives: bool) -> None:
+        """Find jobs that ended before their workers had joined, and let the class wait if others of it live."""
+        ended = {job for job, found in self._open.items() if found == name and job not in living}
+        in_vain = ended - self._came if self._came else set()
+        self._came -= ended
+        for job in ended:
+            del self._open[job]
+        if not in_vain or not lives:
+            return
+        pause_s = self._in_vain.ended(name, now)
+        if pause_s is not None:
+            log.warning(
+                "SLURM jobs '%s' keep ending before their workers have joined, while others work; more are submitted "
+                "in %.0f s. %s", name, pause_s, self._tail(name, in_vain),
+            )  # fmt: skip
 
     def _judge(self, name: str) -> None:
         """Do not go on for ever with jobs that cannot work."""
@@ -203,8 +231,13 @@ class SlurmJobs:
                 "same Python, and can they reach this machine? Then resume the campaign."
             )
 
-    def _tail(self, name: str) -> str:
-        logs = sorted(self._folder.glob(f"{name}-*.log"), key=lambda path: path.stat().st_mtime)
+    def _tail(self, name: str, of: Collection[str] = ()) -> str:
+        """The end of the last log of a class, or of some of its jobs."""
+        logs = [self._folder / f"{name}-{job.replace('_', '-')}.log" for job in of]
+        logs = sorted(
+            (path for path in logs or self._folder.glob(f"{name}-*.log") if path.exists()),
+            key=lambda path: path.stat().st_mtime,
+        )
         if not logs:
             return f"They left no log in {self._folder}."
         text = logs[-1].read_text(encoding="utf-8", errors="replace").strip()[-TAIL_CHARACTERS:]
@@ -214,7 +247,12 @@ class SlurmJobs:
         script = self._folder / f"{name}.sh"
         self._note()  # the mark, before SLURM may take jobs that nobody hears of
         named, array = f"--job-name={self._names[name]}", f"--array=0-{count - 1}"
-        done = self._ask(["sbatch", "--parsable", named, array, str(script)])
+        excluded = [f"--exclude={','.join(nodes)}"] if (nodes := self._excluded(name)) else []
+        done = self._ask(["sbatch", "--parsable", named, array, *excluded, str(script)])
+        if excluded and done.returncode and any(words in done.stderr.lower() for words in NO_SUCH_NODES):
+            log.warning("sbatch refuses %s (%s); jobs may begin there again", excluded[0], done.stderr.strip()[-200:])
+            self._avoided.clear()
+            done = self._ask(["sbatch", "--parsable", named, array, str(script)])
         if done.returncode:
             refused = f"cluster.slurm.jobs.{name}: sbatch refused {script}: {done.stderr.strip()[-500:]}"
             if name not in self._class_of.values() and done.returncode != TIMED_OUT:
@@ -224,8 +262,18 @@ class SlurmJobs:
         self._put_off.pop(name, None)
         number = done.stdout.strip().partition(";")[0]
         self._class_of[number] = name
+        self._open |= {f"{number}_{element}": name for element in range(count)}
         self._note()
         log.info("SLURM job %s: %d × %s", number, count, name)
+
+    def _excluded(self, name: str) -> Sequence[str]:
+        """Nodes on which jobs of a class may not begin, its own options' too; none if there is nothing to add."""
+        if not self._avoided or "label" not in kinds_taken(name):
+            return ()
+        own = [found[1] for option in self._config.jobs[name].options if (found := OWN_EXCLUDED.match(option))]
+        if any("/" in nodes for nodes in own):
+            return ()  # the name of a file
+        return *own, *sorted(self._avoided)
 
     def _wait_with(self, name: str, refused: str) -> None:
         """Submit jobs later that SLURM does not take now."""
@@ -238,7 +286,7 @@ class SlurmJobs:
                 "is kept; when SLURM takes jobs again, resume the campaign."
             )
         pause_s = min(2 * before.pause_s, LONGEST_PAUSE_S) if before is not None else self._config.look_every_s
-        self._put_off[name] = _PutOff(since, pause_s, now + pause_s)
+        self._put_off[name] = PutOff(since, pause_s, now + pause_s)
         log.warning("%s. It is asked again in %.0f s", refused, pause_s)
 
     def _cancel(self, numbers: Sequence[str]) -> bool:
@@ -255,6 +303,16 @@ class SlurmJobs:
             if not self._class_of:
                 raise
             return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _number(job: str) -> str:
+    """Number under which a job was submitted with others.
+
+    Examples:
+        >>> _number("12_0")
+        '12'
+    """
+    return job.partition("_")[0]
 
 
 def ask_slurm(command: Sequence[str], within_s: float = 120.0) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,8 @@
 """Stands in for SLURM where there is none: ``sbatch``, ``squeue`` and ``scancel`` that run scripts as processes.
 
 It runs the scripts as they are, at once, and knows only what alflow asks of it. ``tests/campaign/test_slurm.py`` uses
-the real programs where they are. It fails when it is told to; see :func:`fail`.
+the real programs where they are. It fails when it is told to; see :func:`fail`. It has one node; jobs that exclude it
+wait for ever.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 
 PROGRAM = '#!/bin/sh\nexec "{python}" "{here}" {name} "{jobs}" "$@"\n'
+NODE = "here"
 REFUSAL = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
 
 
@@ -38,7 +40,7 @@ def fail(folder: Path, *how: str, program: str = "sbatch") -> None:
     Args:
         folder: The folder of :func:`install`.
         how: For one call after the other: ``refuse``; and of ``sbatch`` also ``hang``, ``lose``: to hang with the jobs
-            started, or ``deny``: to refuse with the jobs started.
+            started, ``deny``: to refuse with the jobs started, or ``node``: to know no node that is excluded.
         program: Which of the two.
     """
     (folder / f"{program}.fates").write_text("\n".join(how))
@@ -60,16 +62,24 @@ def sbatch(jobs: Path, arguments: list[str]) -> None:
         sys.exit(REFUSAL)
     if how == "hang":
         time.sleep(60)
-    named = [word.partition("=")[2] for word in arguments if word.startswith("--job-name=")]
+    excluded = {node for node in option(arguments, "exclude").split(",") if node}
+    with (jobs.parent / "excluded").open("a") as told:
+        told.write(f"{script.stem} {' '.join(sorted(excluded))}\n")
+    if how == "node" and excluded:
+        sys.exit("sbatch: error: Batch job submission failed: Invalid node name specified")
+    command = ["sleep", "1000"] if NODE in excluded else ["bash", str(script)]
+    name = option(arguments, "job-name")
     (count,) = [int(word.rpartition("-")[2]) + 1 for word in arguments if word.startswith("--array=")]
     number = 1 + max((int(path.name.partition("_")[0]) for path in jobs.iterdir()), default=0)
     (log,) = re.findall(r"^#SBATCH --output='?([^'\n]+)'?$", script.read_text(), re.MULTILINE)
     for element in range(count):
         with Path(log.replace("%A", str(number)).replace("%a", str(element))).open("w") as output:
+            told_job = {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(element), "SLURMD_NODENAME": NODE}
             process = subprocess.Popen(
-                ["bash", str(script)], stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        (jobs / f"{number}_{element}").write_text(f"{process.pid} {named[0]}")
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                env=os.environ | told_job, start_new_session=True,
+            )  # fmt: skip
+        (jobs / f"{number}_{element}").write_text(f"{process.pid} {name}")
     if how == "lose":
         time.sleep(60)
     if how == "deny":
@@ -77,15 +87,20 @@ def sbatch(jobs: Path, arguments: list[str]) -> None:
     print(number)
 
 
+def option(arguments: list[str], name: str) -> str:
+    """Value of an option; empty if it was not given."""
+    return "".join(word.partition("=")[2] for word in arguments if word.startswith(f"--{name}="))
+
+
 def squeue(jobs: Path, arguments: list[str]) -> None:
     """Print the number and the name of every array element that lives."""
-    assert arguments == ["--me", "--noheader", "--array", "--format=%F %j"]
+    assert arguments == ["--me", "--noheader", "--array", "--format=%i %j"]
     if fate(jobs, "squeue"):
         sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     for path in sorted(jobs.iterdir()):
         pid, name = path.read_text().split()
         if lives(int(pid)):
-            print(path.name.partition("_")[0], name)
+            print(path.name, name)
 
 
 def scancel(jobs: Path, arguments: list[str]) -> None:

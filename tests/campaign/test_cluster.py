@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -409,6 +410,30 @@ def test_workers_that_die_together_are_given_nothing_more_before_anybody_looks_w
             assert len(executor._waiting) == 3, "labels were sent to workers that had died"
         finally:
             executor.close()
+
+
+@pytest.mark.parametrize("allowed", [None, 0])
+def test_a_scheduler_that_repeats_tasks_by_itself_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, allowed: int | None
+) -> None:
+    """The question must be understood where there is no alflow."""
+    if allowed is not None:
+        monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", str(allowed))
+    package = tmp_path / "broken" / "alflow" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text("raise ImportError('no alflow for you')\n")
+    caplog.set_level(logging.INFO, "alflow")
+    made = Cluster(tmp_path / "cluster", paths=str(tmp_path / "broken"))
+    try:
+        made.start()
+        with pytest.raises(ConfigError, match="dask worker"):
+            run_campaign(on(made, tmp_path, wait_s=1.0))
+        assert "does not say whether it repeats" not in caplog.text
+        told = [record.getMessage() for record in caplog.records if "ALLOWED_FAILURES" in record.getMessage()]
+        assert len(told) == (allowed is None)
+        assert all("up to 3 times" in text and "ALLOWED_FAILURES=0 in its environment" in text for text in told)
+    finally:
+        made.kill()
 
 
 def test_a_worker_without_our_packages_is_refused_by_name(tmp_path: Path) -> None:

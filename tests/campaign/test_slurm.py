@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from dataclasses import replace
@@ -240,6 +241,30 @@ def test_the_dashboard_is_told_where_it_listens_which_is_not_where_nodes_reach_t
         assert link.startswith("http://127.0.0.1:")
         with urlopen(link, timeout=20) as page:
             assert page.status == 200
+    finally:
+        workers.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
+def test_a_worker_for_labels_leaves_a_node_that_gets_none_and_its_job_is_followed_elsewhere(
+    tmp_path: Path, queue: Path
+) -> None:
+    """There is no other node here, so the next job waits; a worker that takes something else too stays."""
+    if slurm_answers():
+        pytest.skip("counts jobs of the stand-in for SLURM")
+    jobs = {"label": {}, "label+explore": {}, "explore+train": {}}
+    workers = slurm.SlurmWorkers(on_slurm(tmp_path, jobs), tmp_path / "toy.alflow")
+    try:
+        wait_for(lambda: len(workers.seats) == 3, workers.tend, 150.0)
+        seats = {seat.pool: seat for seat in workers.seats}
+        assert {(seat.node, seat.job[1:]) for seat in seats.values()} == {(queue_of_processes.NODE, "_0")}
+        workers.avoid(socket.gethostname())
+        wait_for(lambda: len((queue / "excluded").read_text().splitlines()) == 4, workers.tend, 150.0)
+        assert (queue / "excluded").read_text().splitlines()[-1] == f"label {queue_of_processes.NODE}"
+        assert {seat.pool: seat for seat in workers.seats} == {name: seats[name] for name in list(jobs)[1:]}
+        left = (tmp_path / "toy.alflow" / "cluster").glob("label-1-0.log")
+        assert "takes no more tasks: it was asked to leave" in next(left).read_text()
     finally:
         workers.close()
 

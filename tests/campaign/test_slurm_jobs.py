@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,11 +37,12 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     queue_of_processes.scancel(folder / "jobs", [str(number) for number in range(100)])
 
 
-def jobs_in(folder: Path, class_: Callable[..., SlurmJobs] = SlurmJobs) -> SlurmJobs:
+def jobs_in(folder: Path, **label: object) -> SlurmJobs:
     folder.mkdir(exist_ok=True)
+    wanted = BOTH | {"label": BOTH["label"] | label}
     for name in BOTH:
         (folder / f"{name}.sh").write_text(f"#SBATCH --output={folder}/{name}-%A-%a.log\nsleep 300\n")
-    return class_(SlurmConfig.model_validate({"jobs": BOTH, "look_every_s": LOOK_EVERY_S}), folder, "toy")
+    return SlurmJobs(SlurmConfig.model_validate({"jobs": wanted, "look_every_s": LOOK_EVERY_S}), folder, "toy")
 
 
 def alive(queue: Path) -> Counter[str]:
@@ -210,3 +213,87 @@ def test_the_record_of_an_older_version_is_read(tmp_path: Path, queue: Path) -> 
     (tmp_path / "c" / "jobs.json").write_text('["1"]')
     jobs_in(tmp_path / "c").cancel_left_behind()
     left(queue, {"alflow-toy-explore+train": 1})
+
+
+def excluded(queue: Path) -> list[str]:
+    """Class of each submission, with the nodes it was to keep from."""
+    return [line.strip() for line in (queue / "excluded").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("option", ["--exclude=old1,old[3-4]", "-x old1,old[3-4]"])
+def test_jobs_for_labels_do_not_begin_on_nodes_that_get_none(tmp_path: Path, queue: Path, option: str) -> None:
+    """Nodes that the campaign's file excludes stay excluded, though the command line has precedence."""
+    jobs = jobs_in(tmp_path / "c", options=[option])
+    jobs.tend(ALL)
+    jobs.avoid({"node9", "node10"})
+    assert jobs.avoids("label", "node9")
+    assert not jobs.avoids("explore+train", "node9")
+    for number in ("1", "2"):
+        queue_of_processes.scancel(queue / "jobs", [number])
+    tend(jobs, lambda: alive(queue) == WANTED)
+    assert excluded(queue) == ["label", "explore+train", "label node10 node9 old1 old[3-4]", "explore+train"]
+    jobs.cancel()
+
+
+def test_jobs_are_submitted_all_the_same_if_slurm_does_not_know_a_node_and_that_is_said_once(
+    tmp_path: Path, queue: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = jobs_in(tmp_path / "c")
+    jobs.tend(ALL)
+    jobs.avoid({"node9"})
+    for _ in range(2):
+        queue_of_processes.fail(queue, "node", "node")
+        queue_of_processes.scancel(queue / "jobs", ["1", "3"])
+        left(queue, {"alflow-toy-explore+train": 1})
+        tend(jobs, lambda: alive(queue) == WANTED)
+    assert not jobs.avoids("label", "node9"), "who is idle there keeps jobs from it"
+    assert excluded(queue) == ["label", "explore+train", "label node9", "label", "label"]
+    (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "sbatch refuses --exclude=node9" in told
+    assert "Invalid node name" in told
+    jobs.cancel()
+
+
+def test_jobs_that_die_while_others_of_their_class_work_are_submitted_less_and_less_often(
+    tmp_path: Path, queue: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node on which they die is free again at once, so each successor begins there."""
+    jobs = jobs_in(tmp_path / "c")
+    script = tmp_path / "c" / "label.sh"
+    jobs.tend(ALL)
+    (pid, _) = (queue / "jobs" / "1_1").read_text().split()
+    os.killpg(int(pid), signal.SIGKILL)
+    works = script.read_text()
+    script.write_text(works.replace("sleep 300", "echo no such disk >&2; exit 1"))
+    came = {"1_0", "1_1", "2_0"}
+    submitted: list[float] = []
+    ends = time.monotonic() + 60
+    while len(submitted) < 6:
+        assert time.monotonic() < ends, submitted
+        time.sleep(LOOK_EVERY_S / 4)
+        jobs.tend(ALL, came)
+        if len(excluded(queue)) - 2 > len(submitted):
+            submitted.append(time.monotonic())
+    pauses = [later - earlier for earlier, later in pairwise(submitted)]
+    assert all(pause > 2**n * LOOK_EVERY_S for n, pause in enumerate(pauses[2:], start=1)), pauses
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) >= 3
+    assert all("SLURM jobs 'label' keep ending" in text and "no such disk" in text for text in told)
+    script.write_text(works)
+    tend(jobs, lambda: alive(queue) == WANTED)
+    jobs.cancel()
+
+
+def test_jobs_whose_workers_came_may_end_as_often_as_they_like(
+    tmp_path: Path, queue: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = jobs_in(tmp_path / "c")
+    jobs.tend(ALL)
+    for _ in range(5):
+        there = {path.name for path in (queue / "jobs").iterdir()}
+        jobs.tend(ALL, there)
+        queue_of_processes.scancel(queue / "jobs", [job.partition("_")[0] for job in there if job[0] != "2"])
+        left(queue, {"alflow-toy-explore+train": 1})
+        tend(jobs, lambda: alive(queue) == WANTED)
+    assert [record for record in caplog.records if record.levelno == logging.WARNING] == []
+    jobs.cancel()

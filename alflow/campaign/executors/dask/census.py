@@ -1,19 +1,30 @@
-"""What a worker says of itself. Sent by value: it must run where alflow is not installed, or is another version."""
+"""What a worker or a scheduler says of itself. Sent by value: it must run where alflow is missing, or is another."""
 
 from __future__ import annotations
 
+import os
 import platform
 import socket
 from importlib import import_module, metadata
+from typing import Any
 
-__all__ = ["PACKAGES", "introduce", "mismatch"]
+__all__ = ["PACKAGES", "introduce", "mismatch", "repeats"]
 
 PACKAGES = ("alflow", "dask", "distributed", "pyscf", "torch")
 
+WHERE = ("host", "node", "job")
+"""Where a worker runs, in which none is like the other."""
+
 
 def introduce(packages: tuple[str, ...]) -> dict[str, str]:
-    """Name of this machine, and versions of Python and of some packages; a package that cannot be had says why."""
+    """Name of this machine, and versions of Python and of some packages; a package that cannot be had says why.
+
+    In a job of SLURM also the name that SLURM gives the machine, and the job as its queue shows it, such as ``12_0``.
+    """
     told = {"host": socket.gethostname(), "python": ".".join(platform.python_version_tuple()[:2])}
+    given = os.environ.get
+    told["node"] = given("SLURMD_NODENAME", "")
+    told["job"] = f"{given('SLURM_ARRAY_JOB_ID', '')}_{given('SLURM_ARRAY_TASK_ID', '')}".strip("_")
     for name in packages:
         try:
             told[name] = metadata.version(name).partition("+")[0]
@@ -33,5 +44,10 @@ def mismatch(own: dict[str, str], told: dict[str, str]) -> str:
     return ", ".join(
         f"{name} {told.get(name, 'unknown')} instead of {version}"
         for name, version in own.items()
-        if name != "host" and told.get(name) != version
+        if name not in WHERE and told.get(name) != version
     )
+
+
+def repeats(dask_scheduler: Any) -> int:
+    """How many deaths of workers a scheduler lets a task survive by running it again, and tells nobody."""
+    return int(dask_scheduler.allowed_failures)

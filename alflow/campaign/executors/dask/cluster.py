@@ -84,6 +84,7 @@ class ClusterWorkers:
         self._arrived: dict[str, list[str]] = {}
         self._leaving: set[str] = set()
         self._looked = self._told = 0.0
+        self._repeats = 0
         self._away_since: float | None = None
         self._lacking_since: float | None = None
         self._next_try, self._pause = 0.0, 1.0
@@ -133,6 +134,9 @@ class ClusterWorkers:
         """A worker that died is not there any more, whatever the last look saw; if it is, the next one says so."""
         self._live.pop(seat.address, None)
         self._known.pop(seat.address, None)
+
+    def avoid(self, host: str) -> None:
+        """Nothing to do: whoever started the workers there knows best."""
 
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker. The key is new each time: a scheduler may remember those of an earlier session."""
@@ -273,6 +277,22 @@ class ClusterWorkers:
         self.session += 1
         self._away_since = self._lacking_since = None
         self._looked = 0.0
+        self._ask_whether_it_repeats(self._client)
+
+    def _ask_whether_it_repeats(self, client: Client) -> None:
+        """Warn of a scheduler that runs a task again by itself, once."""
+        try:
+            repeats = client.sync(client._run_on_scheduler, census.repeats, callback_timeout=ANSWER_WITHIN_S)
+        except Exception as error:  # whatever it does not understand; workers are asked for their versions
+            log.info("The Dask scheduler at %s does not say whether it repeats tasks: %s", self._at, error)
+            return
+        if repeats not in (0, self._repeats):
+            log.warning(
+                "The Dask scheduler at %s runs a task again whose worker died, up to %d times, and tells nobody, so "
+                "the database misses executions; start it with DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0 in its "
+                "environment", self._at, repeats,
+            )  # fmt: skip
+        self._repeats = repeats
 
     def _connected(self) -> Client:
         """Connect.
@@ -347,7 +367,8 @@ class ClusterWorkers:
             if wrong:
                 log.warning("The worker %s on %s is not used: it has %s", address, told["host"], wrong)
             worker = self._live[address]
-            seat = Seat(address, str(worker.get("name")), told["host"], _pool(worker.get("resources") or {}))
+            named, pool = str(worker.get("name")), _pool(worker.get("resources") or {})
+            seat = Seat(address, named, told["host"], pool, told["node"], told["job"])
             self._known[address] = None if wrong else seat
 
 

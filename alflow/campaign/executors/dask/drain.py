@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from alflow.reference.process import worker as this_process
 
-__all__ = ["DRAIN_AT", "DRAIN_FILE", "DRAIN_GRACE_S", "ENDS_AT", "dask_setup", "dask_teardown"]
+__all__ = ["DRAIN_AT", "DRAIN_FILE", "DRAIN_GRACE_S", "ENDS_AT", "dask_setup", "dask_teardown", "leave"]
 
 log = logging.getLogger("distributed.worker")
 
@@ -93,20 +93,29 @@ async def dask_teardown(worker: Any) -> None:
         await asyncio.sleep(0.1)
 
 
+def leave(dask_worker: Any) -> None:
+    """Let a worker take nothing more and leave after what it has; the orchestrator runs this there."""
+    dask_worker.loop.add_callback(_leave, dask_worker, "it was asked to leave")
+
+
 def _moment(name: str) -> float:
     """A time of day from the environment, on the clock that nobody sets; never, if it is not there."""
     return time.monotonic() + float(os.environ[name]) - time.time() if name in os.environ else float("inf")
 
 
 async def _serve_and_leave(worker: Any, orders: _Orders) -> None:
-    """Wait until it is time; take nothing more; leave once everything is done and fetched."""
     while not orders.due():
         await asyncio.sleep(0.5)
+    await _leave(worker, "its time is nearly up")
+
+
+async def _leave(worker: Any, why: str) -> None:
+    """Take nothing more; leave once everything is done and fetched."""
     nothing = dict.fromkeys(worker.state.total_resources, 0)
     await worker.set_resources(**nothing)
-    log.warning("The time of this worker is nearly up: it takes no more tasks")
+    log.warning("This worker takes no more tasks: %s", why)
     idle_s = 0
     while idle_s < LEAVE_AFTER_S:
         await asyncio.sleep(1)
         idle_s = 0 if worker.state.executing_count or worker.data else idle_s + 1
-    await worker.close(nanny=True, reason="its time is nearly up")
+    await worker.close(nanny=True, reason=why)

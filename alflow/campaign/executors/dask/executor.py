@@ -188,6 +188,7 @@ class DaskExecutor:
                 host,
                 self._breaker.limit,
             )
+            self._workers.avoid(host)
 
     def _lost_at(self, sent: _Sent, why: str, worker: str) -> Completion:
         """A task whose worker is gone; of one that was to leave, its time was up."""

@@ -197,6 +197,9 @@ class LocalWorkers:
     def forget(self, seat: Seat) -> None:
         """Nothing is remembered here: this scheduler is asked each time."""
 
+    def avoid(self, host: str) -> None:
+        """There is no other machine."""
+
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:
         """Start a task on a worker."""
         threads = self._pool_of[seat.name].threads

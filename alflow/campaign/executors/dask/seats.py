@@ -23,12 +23,16 @@ class Seat:
         name: Its name, such as ``label-0``.
         host: The machine it runs on, as its answers name it.
         pool: Name of its pool, which says what it takes.
+        node: What SLURM calls the machine; empty if nobody has said so.
+        job: Its job in SLURM's queue, such as ``12_0``; empty likewise.
     """
 
     address: str
     name: str
     host: str
     pool: str
+    node: str = ""
+    job: str = ""
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -101,6 +105,10 @@ class Workers(Protocol):
 
     def forget(self, seat: Seat) -> None:
         """A worker died, which is known from its task: it is given nothing more, whoever was seen before."""
+        ...
+
+    def avoid(self, host: str) -> None:
+        """A machine gets no more labels: whoever starts workers starts those for labels elsewhere."""
         ...
 
     def send(self, task: Task, seat: Seat, luggage: Any = None) -> Future[Any]:

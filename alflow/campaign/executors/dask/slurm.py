@@ -15,8 +15,10 @@ from distributed.utils import format_dashboard_link
 
 from alflow.campaign.certificates import make_certificates
 from alflow.campaign.config import CampaignConfig
-from alflow.campaign.executors.dask.cluster import ClusterWorkers, security_of
+from alflow.campaign.executors.dask import drain
+from alflow.campaign.executors.dask.cluster import ANSWER_WITHIN_S, ClusterWorkers, Unreachable, security_of
 from alflow.campaign.executors.dask.local import SETTINGS
+from alflow.campaign.executors.dask.seats import Seat
 from alflow.campaign.job_scripts import job_scripts
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig, is_loopback
 from alflow.campaign.pools import threads_for
@@ -48,6 +50,8 @@ class SlurmWorkers(ClusterWorkers):
         assert isinstance(config.cluster, SlurmCluster)
         slurm, place = config.cluster.slurm, (folder / "cluster").absolute()
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._avoided: set[str] = set()
+        self._asked: set[str] = set()
         self._jobs = SlurmJobs(slurm, place, config.name)
         self._jobs.cancel_left_behind()
         security = _fresh_certificates(place)
@@ -79,14 +83,25 @@ class SlurmWorkers(ClusterWorkers):
         return link
 
     def tend(self) -> None:
-        """See who is there, and submit jobs for those that have ended.
+        """See who is there, who should not be, and submit jobs for those that have ended.
 
         Raises:
             ConfigError: SLURM refuses the jobs.
             CampaignError: Jobs end, again and again, before their workers have joined.
         """
         super().tend()
-        self._jobs.tend(self.pools)
+        if self._avoided:
+            self._ask_to_leave()
+        self._jobs.tend(self.pools, {seat.job for seat in self.seats if seat.job})
+
+    def avoid(self, host: str) -> None:
+        """Have jobs that make labels begin on other nodes; workers there that take nothing else leave.
+
+        Their jobs end with them and are followed elsewhere. Workers that take more than labels stay.
+        """
+        there = {_node(seat) for seat in self.seats if seat.host == host}
+        self._jobs.avoid(there or {_short(host)})
+        self._avoided.add(host)
 
     def close(self) -> None:
         """Cancel the jobs and end the scheduler."""
@@ -104,12 +119,37 @@ class SlurmWorkers(ClusterWorkers):
         if lacking and idle:
             self._tell(f"Waiting for workers: SLURM has started no job whose worker takes {', '.join(lacking)} now")
 
+    def _ask_to_leave(self) -> None:
+        """Ask each worker once that nobody will give anything; if its successor may begin there too, it stays."""
+        self._asked &= self._live.keys()
+        idle = [seat for seat in self.seats if seat.host in self._avoided and seat.kinds == {"label"}]
+        away = [s.address for s in idle if s.address not in self._asked and self._jobs.avoids(s.pool, _node(s))]
+        if not away or self._client is None:
+            return
+        try:
+            self._client.sync(
+                self._client._run, drain.leave,
+                workers=away, on_error="return", callback_timeout=ANSWER_WITHIN_S,
+            )  # fmt: skip
+        except Unreachable:
+            return
+        self._asked.update(away)
+
     def _end(self) -> None:
         self._jobs.cancel()
         if self._own_scheduler is not None:
             self._own_scheduler.close(timeout=30)
             self._own_scheduler = None
         self._own_settings.__exit__(None, None, None)
+
+
+def _node(seat: Seat) -> str:
+    """What SLURM calls the machine of a worker."""
+    return seat.node or _short(seat.host)
+
+
+def _short(host: str) -> str:
+    return host.partition(".")[0]
 
 
 def _fresh_certificates(folder: Path) -> SecurityConfig:
