@@ -110,7 +110,7 @@ class FailureKind(StrEnum):
         REJECTED: The reference refused the structure, or the result did not pass its checks.
         WORKER_LOST: The worker died while it was computed.
         SCHEDULER_LOST: The scheduler died while it was computed.
-        WALLTIME: The job of its worker came to the end of its time.
+        WALLTIME: The job of its worker came to the end of its time, or was cancelled.
         BUG: An exception: a defect of the code.
     """
 

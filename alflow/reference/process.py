@@ -255,10 +255,11 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         last = story.strip().splitlines()[-1] if story.strip() else "no traceback"
         message = f"{type(request.reference).__name__} raised an exception: {last}"
         return LabelResult(Failure(FailureKind.BUG, message, {"traceback": story}), provenance)
-    if status == -signal.SIGTERM:  # nothing in a label does that; a batch system asks every process of a job to end
+    if status == -signal.SIGTERM and _WORKER.ends_at is not None:  # a batch system asks all of a job's processes to end
+        _WORKER.interrupted = True
         asked = "The label's process was asked to end (SIGTERM), as all are in a job that is cancelled."
-        return LabelResult(Failure(FailureKind.WALLTIME, asked), provenance)
-    if status != -signal.SIGKILL:  # that comes from outside; any other end might follow from the checkpoint
+        return LabelResult(Failure(FailureKind.WALLTIME, asked, {WORKER_ENDS: True}), provenance)
+    if status not in (-signal.SIGKILL, -signal.SIGTERM):  # which come from outside; others may follow from the checkpoint
         _forget_checkpoint(request)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     if ending.out_of_memory:
@@ -273,7 +274,8 @@ def _forget_checkpoint(request: LabelRequest) -> None:
 def _no_room(request: LabelRequest, scratch: Path, bug: Path) -> Failure:
     """No fault of the structure's: every other label would end like this one."""
     message = (
-        f"There is no room on the disk for the result of a label, in {request.spool} or {scratch.parent}; make some."
+        f"There is no room on a disk of {platform.node()} for the result of a label, in {request.spool} or "
+        f"{scratch.parent}; make some."
     )
     story = bug.read_text(encoding="utf-8", errors="replace") if bug.exists() else ""
     return Failure(FailureKind.BUG, message, {"traceback": f"{message}\n{story}"})

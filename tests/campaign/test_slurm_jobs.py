@@ -228,8 +228,8 @@ def test_jobs_for_labels_do_not_begin_on_nodes_that_get_none(tmp_path: Path, que
     jobs.avoid({"node9", "node10"})
     assert jobs.avoids("label", "node9")
     assert not jobs.avoids("explore+train", "node9")
-    for number in ("1", "2"):
-        queue_of_processes.scancel(queue / "jobs", [number])
+    queue_of_processes.scancel(queue / "jobs", ["1", "2"])
+    left(queue, {})
     tend(jobs, lambda: alive(queue) == WANTED)
     assert excluded(queue) == ["label", "explore+train", "label node10 node9 old1 old[3-4]", "explore+train"]
     jobs.cancel()

@@ -105,7 +105,7 @@ class PoolNanny(Nanny):
         self._spawning, self._killed = spawning, killed
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
-        if exitcode == -signal.SIGKILL:
+        if exitcode == -signal.SIGKILL and self.status.name not in ("closing", "closed"):  # or it is Dask that ends it
             self._killed(str(self.name))
         super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
 
@@ -149,6 +149,12 @@ class LocalWorkers:
             self._start()
         except RuntimeError as error:
             self._restore()
+            if self._killed:
+                raise ConfigError(
+                    f"Dask's workers {', '.join(sorted(self._killed))} were killed (SIGKILL) while they started, each of "
+                    f"{KILLED_ATTEMPTS} times; the kernel does so when memory runs out. Give fewer workers or cores to "
+                    f"this campaign, or end what uses the memory. ({error})"
+                ) from error
             raise ConfigError(
                 "Dask's workers could not be started. They import the script that starts a campaign, so it must call "
                 f"run() under: if __name__ == '__main__': ({error})"
