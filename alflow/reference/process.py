@@ -259,7 +259,7 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         _WORKER.interrupted = True
         asked = "The label's process was asked to end (SIGTERM), as all are in a job that is cancelled."
         return LabelResult(Failure(FailureKind.WALLTIME, asked, {WORKER_ENDS: True}), provenance)
-    if status not in (-signal.SIGKILL, -signal.SIGTERM):  # which come from outside; others may follow from the checkpoint
+    if status not in (-signal.SIGKILL, -signal.SIGTERM):  # from outside; any other end might follow from the checkpoint
         _forget_checkpoint(request)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     if ending.out_of_memory:

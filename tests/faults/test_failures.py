@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -165,7 +166,7 @@ def test_a_label_that_finds_no_room_for_its_result_pauses_the_campaign(tmp_path:
     reference = Cramped(MOLECULE, full)
     ended = run_campaign(config, reference=reference)
     assert ended.state.phase == "failed"
-    assert ended.state.reason.startswith("There is no room on the disk for the result of a label, in ")
+    assert ended.state.reason.startswith(f"There is no room on a disk of {platform.node()} for the result of a label")
     told = rows(config.database, "SELECT DISTINCT failure_kind, status FROM executions WHERE status <> 'lost'")
     assert told == [("BUG", "failed")]
     assert rows(config.database, "SELECT count(*) FROM labels") == [(0,)]

@@ -28,6 +28,7 @@ from alflow.reference import (
     sweep_spool,
 )
 from alflow.reference.oom import oom_kills
+from alflow.reference.process import WORKER_ENDS
 from tests.reference.labels import ATOM, Family, alive, request, wait_until
 
 pytestmark = pytest.mark.usefixtures("scratch")
@@ -155,7 +156,7 @@ def test_a_result_waits_in_the_spool_until_it_is_removed(tmp_path: Path) -> None
     [
         (segfault, FailureKind.CRASH, "killed by SIGSEGV"),
         (kill_itself, FailureKind.CRASH, "killed by SIGKILL, not by alflow"),
-        (be_asked_to_end, FailureKind.WALLTIME, "asked to end (SIGTERM)"),
+        (be_asked_to_end, FailureKind.CRASH, "killed by SIGTERM"),
         (exit_in_compiled_code, FailureKind.CRASH, "exit status 1"),
         (exit_in_python, FailureKind.CRASH, "exit status 3"),
         (leave_without_a_word, FailureKind.CRASH, "without a result"),
@@ -173,6 +174,19 @@ def test_every_way_to_die_has_its_class(
     assert result.provenance["wall_s"] > 0
     assert result.spool_file is None
     assert sweep_spool(tmp_path / "spool") == []
+
+
+def test_a_label_that_is_asked_to_end_in_a_job_is_charged_with_nothing_and_its_worker_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker without a job knows of no end, and its label has crashed like those above."""
+    monkeypatch.setattr(process.worker(), "ends_at", time.monotonic() + 3600)
+    monkeypatch.setattr(process.worker(), "interrupted", False)
+    outcome = run_label(request(be_asked_to_end, tmp_path)).outcome
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.diagnostics) == (FailureKind.WALLTIME, {WORKER_ENDS: True})
+    assert "asked to end (SIGTERM)" in outcome.message
+    assert process.worker().interrupted
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,8 @@ class LocalWorkers:
             self._restore()
             if self._killed:
                 raise ConfigError(
-                    f"Dask's workers {', '.join(sorted(self._killed))} were killed (SIGKILL) while they started, each of "
-                    f"{KILLED_ATTEMPTS} times; the kernel does so when memory runs out. Give fewer workers or cores to "
+                    f"Workers were killed (SIGKILL) while they started, {KILLED_ATTEMPTS} times in a row, the last time "
+                    f"{', '.join(sorted(self._killed))}; the kernel does so when memory runs out. Give fewer workers or cores to "
                     f"this campaign, or end what uses the memory. ({error})"
                 ) from error
             raise ConfigError(
