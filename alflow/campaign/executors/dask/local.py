@@ -151,9 +151,9 @@ class LocalWorkers:
             self._restore()
             if self._killed:
                 raise ConfigError(
-                    f"Workers were killed (SIGKILL) while they started, {KILLED_ATTEMPTS} times in a row, the last time "
-                    f"{', '.join(sorted(self._killed))}; the kernel does so when memory runs out. Give fewer workers or cores to "
-                    f"this campaign, or end what uses the memory. ({error})"
+                    f"Workers were killed (SIGKILL) while they started, {KILLED_ATTEMPTS} times in a row, at last "
+                    f"{', '.join(sorted(self._killed))}; the kernel does so when memory runs out. Give this campaign "
+                    f"fewer workers or cores, or end what uses the memory. ({error})"
                 ) from error
             raise ConfigError(
                 "Dask's workers could not be started. They import the script that starts a campaign, so it must call "
