@@ -94,7 +94,7 @@ def status(
 ) -> None:
     """Show how a campaign stands.
 
-    With --alive the exit code is 1 if the beat of whoever drives it stands still for a minute or more.
+    With --alive the exit code is 1 if the beat of whoever drives it stands still for two minutes or more.
     """
     if alive:
         if not _room("campaign.alive").show_alive(Console(), database, name):

@@ -25,8 +25,11 @@ from alflow.store.location import place_of
 
 __all__ = ["STILL_S", "is_alive", "show_alive"]
 
-STILL_S: Final = 60.0
-"""How long a beat must have been the same before it counts as standing still, s; the loop beats every 5 s."""
+STILL_S: Final = 120.0
+"""How long a beat must have been the same before it counts as standing still, s.
+
+The loop beats every 5 s, but waits longer for a database that is away or takes no writes.
+"""
 
 
 @dataclass(frozen=True)

@@ -122,20 +122,20 @@ def _start_in_turn(state: State, rooms: frozenset[Kind]) -> tuple[State, list[Co
     """
     under_way = {kind_of(task.kind) for task in state.running.values()}
     group = _ready_group(state)
-    if group and under_way <= {"explore"}:  # somebody has still to move, be there a worker for it or not
-        return _start_exploring(state, group) if "explore" in rooms else (state, [])
+    if "explore" in rooms and group and under_way <= {"explore"}:
+        return _start_exploring(state, group)
     can_label = bool(state.queue) and state.n_spent + state.running_of("label") < state.config.label_budget
     if "label" in rooms and can_label and under_way <= {"label"}:
         return _start_label(state)
     if under_way:
         return state, []
     if _fresh_labels(state) > 0 and state.n_train >= 3:
-        return _start_training(state) if "train" in rooms else (state, [])
+        return _start_training(state)
     if not state.ready:
         return state, []
     state = state.next_cycle()
     group = _ready_group(state)
-    return _start_exploring(state, group) if group and "explore" in rooms else (state, [])
+    return _start_exploring(state, group) if group else (state, [])
 
 
 def _fresh_labels(state: State) -> int:
@@ -205,8 +205,8 @@ def label_now(state: State, request: Request) -> tuple[State, list[Command]]:
 
 def _ready_group(state: State) -> tuple[WalkerState, ...]:
     """The walkers of the group that has moved least, if any group is free and has walkers ready to move."""
-    walkers, n_groups = state.walkers, min(max(1, slots_for(state.workers, "explore")), len(state.walkers))
-    if state.generation == 0 or state.committee_lost or not state.ready:
+    walkers, n_groups = state.walkers, min(slots_for(state.workers, "explore"), len(state.walkers))
+    if state.generation == 0 or state.committee_lost or not state.ready or n_groups == 0:
         return ()
     busy = {n % n_groups for task in state.running.values() if task.kind == "explore" for n in task.walkers}
     ready: dict[int, list[int]] = {}

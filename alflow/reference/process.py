@@ -34,13 +34,16 @@ from alflow.reference.request import LabelRequest, LabelResult
 from alflow.reference.spool import find_spooled
 from alflow.reference.work import END_FILE, FAILURE_FILE, Beginning, Work
 
-__all__ = ["WORKER_ENDS", "Worker", "close_guards", "run_label", "worker"]
+__all__ = ["BY_KERNEL", "WORKER_ENDS", "Worker", "close_guards", "run_label", "worker"]
 
 POLL_S: Final = 0.1
 _TAIL_CHARACTERS: Final = 2000
 _CONFIG_FILE: Final = "pyscf_conf.py"
 _MODULES: Final = ("cloudpickle", "alflow.reference.work")
 """What every label needs, whatever its reference."""
+
+BY_KERNEL: Final = "killed_by_kernel"
+"""In the diagnostics of a label that ran out of a memory that is not its own alone."""
 
 WORKER_ENDS: Final = "worker_ends"
 """In the diagnostics of a label that was interrupted: whether its worker ends, or the label alone was told to."""
@@ -263,7 +266,8 @@ def _verdict(request: LabelRequest, scratch: Path, began: Beginning, ending: _En
         _forget_checkpoint(request)
     diagnostics = {"exit_status": status, "output_tail": ending.words + _tail(scratch / OUTPUT_FILE)}
     if ending.out_of_memory:
-        return LabelResult(Failure(FailureKind.OOM, _killed_for_memory(request, usage), diagnostics), provenance)
+        killed = Failure(FailureKind.OOM, _killed_for_memory(request, usage), diagnostics | {BY_KERNEL: True})
+        return LabelResult(killed, provenance)
     return LabelResult(Failure(FailureKind.CRASH, _obituary(status), diagnostics), provenance)
 
 

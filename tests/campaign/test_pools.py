@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from alflow import CampaignConfig
 from alflow.campaign import pools as room
-from alflow.campaign.commands import StartExploring
 from alflow.campaign.config import comparable, parse_config
 from alflow.campaign.decide import replay
-from alflow.campaign.events import CampaignStarted, Event, TaskLost, WorkersChanged, event_from_json, event_from_payload
+from alflow.campaign.events import Event, TaskLost, WorkersChanged, event_from_json, event_from_payload
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pools import KINDS, Pool, check_resources, fitted, has_room, kinds_of, pools_of
 from alflow.errors import ConfigError
@@ -167,22 +166,8 @@ def test_a_campaign_whose_last_worker_that_explores_has_left_waits(barrier: bool
     for task in sorted(world.states[-1].running):
         world.record(TaskLost(task, "the worker left"))
     assert world.states[-1].ready
-    assert (world.states[-1].phase, dict(world.states[-1].running)) == ("running", {})
-
-
-def test_a_turn_is_not_over_because_those_who_explore_have_left() -> None:
-    """Labels and a training would be next; the walkers that have not moved yet come first, once somebody moves them."""
-    both = {"explore+train": 1, "label": 1}
-    world = World(3, flag=0.3, reset=0.0, duplicate=0.0, fail=0.0, lost=0.0, kill=0.0)
-    world.record(CampaignStarted(config(barrier=True).model_dump(mode="json"), ("s0",), 2, both))
-    while not (world.states[-1].generation > 0 and world.states[-1].queue):
-        world.record(world.answer(world.open.pop(0)))
-    assert [type(command) for command in world.open] == [StartExploring], "some walkers move still"
-    world.record(WorkersChanged(1, {"label": 1}))
-    world.record(TaskLost(world.open.pop().task, "the worker left"))
-    assert (world.states[-1].phase, dict(world.states[-1].running)) == ("running", {})
-    world.record(WorkersChanged(2, both))
-    assert {task.kind for task in world.states[-1].running.values()} == {"explore"}
+    assert not world.states[-1].running_of("explore")
+    assert world.states[-1].phase == "running"
 
 
 def test_a_campaign_goes_on_with_other_pools_and_keeps_its_promises(tmp_path: Path) -> None:

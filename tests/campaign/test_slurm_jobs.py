@@ -9,12 +9,15 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from alflow.campaign import slurm_jobs
+from alflow.campaign import fruitless, slurm_jobs
+from alflow.campaign.executors.dask.seats import Seat
+from alflow.campaign.executors.dask.slurm import SlurmWorkers
 from alflow.campaign.slurm_config import SlurmConfig
 from alflow.campaign.slurm_jobs import SlurmJobs
 from alflow.errors import CampaignError, ConfigError
@@ -254,10 +257,41 @@ def test_jobs_are_submitted_all_the_same_if_slurm_does_not_know_a_node_and_that_
     jobs.cancel()
 
 
+@pytest.mark.parametrize(
+    ("hosts", "excluded", "lacking", "idle", "ends"),
+    [
+        (("bad",), (), ("label",), True, True),
+        (("bad",), ("bad",), ("label",), True, False),  # its job is followed elsewhere
+        (("bad", "good"), (), ("label",), True, False),
+        (("bad",), (), ("train",), True, False),
+        (("bad",), (), ("label",), False, False),
+        ((), (), ("label",), True, False),  # in the queue
+    ],
+)
+def test_a_campaign_whose_only_nodes_crash_labels_does_not_wait_for_ever(
+    hosts: tuple[str, ...], excluded: tuple[str, ...], lacking: tuple[str, ...], idle: bool, ends: bool
+) -> None:
+    class Jobs:
+        def avoids(self, name: str, node: str) -> bool:
+            return node in excluded
+
+    class Here:
+        seats = tuple(Seat(f"tcp://{host}:1", host, host, "label") for host in hosts)
+        _avoided = frozenset({"bad"})
+        _jobs = Jobs()
+
+        def _tell(self, text: str) -> None: ...
+
+    refusal = pytest.raises(CampaignError, match=r"Labels crash on bad, .* resume") if ends else nullcontext()
+    with refusal:
+        SlurmWorkers.miss(Here(), lacking, idle)  # type: ignore[arg-type]
+
+
 def test_jobs_that_die_while_others_of_their_class_work_are_submitted_less_and_less_often(
-    tmp_path: Path, queue: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, queue: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node on which they die is free again at once, so each successor begins there."""
+    monkeypatch.setattr(fruitless, "FORGIVEN_AFTER_LOOKS", 1000)
     jobs = jobs_in(tmp_path / "c")
     script = tmp_path / "c" / "label.sh"
     jobs.tend(ALL)

@@ -160,15 +160,25 @@ def test_a_scheduler_that_is_gone_is_started_again_and_the_campaign_can_go_on(
 
 
 def test_a_machine_that_crashes_labels_is_drained_only_if_another_makes_them() -> None:
+    present = {"a", "b"}
     alone = HostBreaker()
-    assert not any(alone.record("a", True) for _ in range(10))
-    assert alone.record("b", False) == {"a"}, "now it is known to be the machine"
+    assert not any(alone.record("a", True, present) for _ in range(10))
+    assert alone.record("b", False, present) == {"a"}, "now it is known to be the machine"
     assert alone.drained == {"a"}
+    alone.record("a", False, present)  # one that was still under way there
+    assert not any(alone.record("b", True, present) for _ in range(10)), "the last one is never drained"
     recovers = HostBreaker()
     history = [("a", True), ("b", False), ("a", True), ("a", False), ("a", True), ("b", False), ("a", True)]
-    assert not any(recovers.record(host, crashed) for host, crashed in history), "never three in a row"
+    assert not any(recovers.record(host, crashed, present) for host, crashed in history), "never three in a row"
     slow = HostBreaker()
-    slow.record("b", False)
-    assert [slow.record("a", True) for _ in range(3)][-1] == {"a"}, "the other takes an hour for its next label"
+    slow.record("b", False, present)
+    assert [slow.record("a", True, present) for _ in range(3)][-1] == {"a"}, (
+        "the other takes an hour for its next label"
+    )
+    gone = HostBreaker()
+    gone.record("b", False, present)
+    assert not any(gone.record("a", True, {"a"}) for _ in range(10)), "the other's job has ended since"
     both = HostBreaker()
-    assert not any(both.record(host, True) for host in "abababab"), "nothing succeeds anywhere: not the machine"
+    assert not any(both.record(host, True, present) for host in "abababab"), (
+        "nothing succeeds anywhere: not the machine"
+    )

@@ -22,7 +22,7 @@ from alflow.campaign.pools import KINDS, kind_of, kinds_of, slots_for
 from alflow.campaign.results import failure_of
 from alflow.campaign.tasks import Answer, LabelTask, Task
 from alflow.domain import FailureKind
-from alflow.reference.process import WORKER_ENDS
+from alflow.reference.process import BY_KERNEL, WORKER_ENDS
 
 __all__ = ["DaskExecutor"]
 
@@ -181,8 +181,11 @@ class DaskExecutor:
         failure = failure_of(completion.answer)
         if failure is not None and failure.diagnostics.get(WORKER_ENDS) is True:
             self._ending.add(sent.seat.address)  # it will say so itself, but the next task would be quicker
+        if failure is not None and failure.diagnostics.get(BY_KERNEL) is True:
+            return  # of a machine without memory, or of a label that is too large: nobody knows
         crashed = failure is not None and failure.kind is FailureKind.CRASH
-        for host in self._breaker.record(sent.seat.host, crashed):
+        present = {seat.host for seat in self._workers.seats if "label" in seat.kinds}
+        for host in self._breaker.record(sent.seat.host, crashed, present):
             log.warning(
                 "%s gets no more labels: the last %d there crashed while other machines made theirs",
                 host,

@@ -24,7 +24,7 @@ from alflow.campaign.pool_config import ExternalCluster, SecurityConfig, is_loop
 from alflow.campaign.pools import threads_for
 from alflow.campaign.slurm_config import SlurmCluster, SlurmConfig
 from alflow.campaign.slurm_jobs import SlurmJobs
-from alflow.errors import ConfigError
+from alflow.errors import CampaignError, ConfigError
 
 __all__ = ["SlurmWorkers"]
 
@@ -115,7 +115,18 @@ class SlurmWorkers(ClusterWorkers):
         self.tend()
 
     def miss(self, lacking: Sequence[str], idle: bool) -> None:
-        """Be patient: jobs that follow others may wait in the queue for hours, and those that fail are counted."""
+        """Be patient: jobs that follow others may wait in the queue for hours, and those that fail are counted.
+
+        Raises:
+            CampaignError: Nobody takes labels but machines that crash them, on which SLURM insists.
+        """
+        makers = [seat for seat in self.seats if "label" in seat.kinds] if "label" in lacking and idle else []
+        insisted = not any(self._jobs.avoids(seat.pool, _node(seat)) for seat in makers)
+        if makers and insisted and {seat.host for seat in makers} <= self._avoided:
+            raise CampaignError(
+                f"Labels crash on {', '.join(sorted(self._avoided))}, and SLURM gives no other node. alflow status "
+                "shows how; when that is mended, resume the campaign, which gives these nodes another chance."
+            )
         if lacking and idle:
             self._tell(f"Waiting for workers: SLURM has started no job whose worker takes {', '.join(lacking)} now")
 
@@ -127,13 +138,13 @@ class SlurmWorkers(ClusterWorkers):
         if not away or self._client is None:
             return
         try:
-            self._client.sync(
+            answers = self._client.sync(
                 self._client._run, drain.leave,
                 workers=away, on_error="return", callback_timeout=ANSWER_WITHIN_S,
             )  # fmt: skip
         except Unreachable:
             return
-        self._asked.update(away)
+        self._asked.update(address for address, told in answers.items() if not isinstance(told, BaseException))
 
     def _end(self) -> None:
         self._jobs.cancel()
