@@ -296,7 +296,7 @@ def test_the_page_on_a_foreign_scheduler_outlives_the_orchestrator_and_says_that
         with (tmp_path / "output.txt").open("w") as output:
             orchestrator = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output)
         try:
-            running = until(lambda: with_labels(seen(status), 3), "three labels")
+            running = until(lambda: with_labels(seen(status), 3), "three labels", 200)
             assert running["stale_since_unix_s"] is None
             assert running["snapshot"]["campaign"]["phase"] == "running"
             assert [pool["slots"] for pool in running["snapshot"]["pools"]] == [1]
