@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
-ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+# Files of tests at a time: one more than the cores of a small machine, for tests often wait for processes.
+WORKERS ?= 3
+# One thread for each of the tests that run side by side, or they would take turns at the cores; and bytecode is kept, where
+# it is not by default, for they start hundreds of processes.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
-.PHONY: setup campaign test test-postgresql check types lint docs soak bench clean
+.PHONY: setup campaign kernels test test-postgresql check types lint docs soak bench clean
 
 setup: $(VENV)/installed
 
@@ -17,15 +20,17 @@ $(VENV)/installed: pyproject.toml constraints.txt
 campaign: setup
 	$(BIN)/python workflows/ethanol.py
 
-# One thread for each of the tests that run side by side, or they would take turns at the cores. What tests of one file have
-# in common, such as a campaign, is made once.
-TESTS := $(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What tests of one file have in common, such as a campaign, is made once.
+TESTS := $(SIDE_BY_SIDE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: setup
+kernels: setup
+	$(SIDE_BY_SIDE) $(BIN)/python -m tests.kernels
+
+test: kernels
 	$(TESTS)
 
 # What needs a database once more, on a PostgreSQL server of its own; what is about SQLite files is skipped and says so.
-test-postgresql: setup
+test-postgresql: kernels
 	$(TESTS) --postgresql tests/store tests/campaign tests/faults
 
 check: docs types lint

@@ -46,7 +46,14 @@ def test_everything_that_is_announced_can_be_imported_and_nothing_else() -> None
 
 def test_a_public_object_is_the_one_of_its_room() -> None:
     from_face = loaded_by("import alflow\nassert alflow.run.__module__ == 'alflow.campaign.console'")
-    assert "torch" in from_face
+    assert "distributed" in from_face
+
+
+def test_who_runs_a_campaign_or_looks_at_it_does_not_load_torch() -> None:
+    """It is the workers that move and train."""
+    parts = "console, launch, runner, status, label_console, elsewhere, work"
+    assert not loaded_by(f"from alflow.campaign import {parts}") & {"torch", "numba", "pyscf"}
+    assert "torch" in loaded_by("from alflow.campaign import work\nwork.load_learning()")
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])

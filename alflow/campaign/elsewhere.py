@@ -25,8 +25,8 @@ from alflow.campaign.tasks import (
     TrainingResult,
     TrainTask,
     WeightFile,
-    run_task,
 )
+from alflow.campaign.work import run_task
 from alflow.domain import Evaluation
 from alflow.domain.identity import digest_of_bytes
 from alflow.reference import LabelResult

@@ -22,10 +22,10 @@ from alflow.exploration.integrators import DynamicsState, kinetic_energy
 from alflow.exploration.outcome import Reason
 from alflow.exploration.settings import SegmentSettings
 from alflow.exploration.walker import n_degrees_of_freedom
-from alflow.tensors import Batch, to_batch
+from alflow.tensors import Batch
 from alflow.units import BOLTZMANN_EV_K
 
-__all__ = ["Contacts", "Reading", "contact_closeness", "describe", "limits_of", "read", "reason_of", "watch_contacts"]
+__all__ = ["Contacts", "Reading", "describe", "limits_of", "read", "reason_of", "watch_contacts"]
 
 _TAIL_PROBABILITY: Final = 1e-9
 _FAR_ANG2: Final = 1e12
@@ -115,22 +115,6 @@ def squared_distances(positions: torch.Tensor, contacts: Contacts) -> torch.Tens
     fractional = torch.einsum("sijx,sxc->sijc", difference, contacts.inverse_cells)
     difference = difference - torch.einsum("sijc,scx->sijx", fractional.round(), contacts.cells)
     return difference.square().sum(dim=-1) + contacts.far
-
-
-def contact_closeness(structures: list[Structure], contact_factor: float) -> FloatArray:
-    """How close the closest contact of each structure is: (shortest allowed distance / distance)², largest over pairs.
-
-    Args:
-        structures: At least one structure.
-        contact_factor: Shortest allowed distance as a multiple of the sum of two covalent radii.
-
-    Returns:
-        Closeness, shape (structure,); above 1 is too close, 0 for a lone atom.
-    """
-    batch = to_batch(structures)
-    contacts = watch_contacts(batch, contact_factor)
-    closeness = contacts.shortest2 / squared_distances(batch.positions, contacts)
-    return np.asarray(closeness.amax(dim=(1, 2)).numpy(), dtype=np.float64)
 
 
 def limits_of(structures: list[Structure], energies: FloatArray, settings: SegmentSettings) -> FloatArray:

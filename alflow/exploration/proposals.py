@@ -9,8 +9,8 @@ import numpy as np
 from alflow.domain import Structure
 from alflow.domain.structure import FloatArray
 from alflow.errors import StructureError
+from alflow.exploration.contacts import contact_closeness
 from alflow.exploration.model_hessian import model_hessian
-from alflow.exploration.monitors import contact_closeness
 from alflow.exploration.noise import Stream, generator
 from alflow.units import BOLTZMANN_EV_K
 
@@ -69,7 +69,7 @@ def rattle(
         for _ in range(_DRAWS_PER_FRAME):
             displacement = (modes @ draws.standard_normal(modes.shape[1])).reshape(-1, 3)
             proposal = structure.with_positions(structure.positions + displacement)
-            if contact_closeness([proposal], contact_factor)[0] < 1.0:
+            if contact_closeness(proposal, contact_factor) < 1.0:
                 kept.append(proposal)
                 break
         else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alflow.campaign.tasks import judge
+from alflow.campaign.learning import judge
 from alflow.domain import Evaluation, Label, Level, Structure
 from alflow.domain.learning_config import ModelConfig, TrainingConfig
 from alflow.exploration import rattle

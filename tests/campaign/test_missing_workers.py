@@ -15,7 +15,8 @@ from alflow.campaign.executors import Completion
 from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, cluster
 from alflow.campaign.executors.dask.seats import Seat
 from alflow.campaign.pool_config import ExternalCluster
-from alflow.campaign.tasks import Answer, LabelTask, run_task
+from alflow.campaign.tasks import Answer, LabelTask
+from alflow.campaign.work import run_task
 from alflow.errors import CampaignError
 from alflow.reference import LabelRequest, LabelResult, MorseMolecule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,6 +93,8 @@ def test_a_label_goes_to_the_worker_of_labels_and_waits_for_it(workers: LocalWor
         executor.submit(dimer_task(tmp_path, f"label-{number}"))
     assert [sent.seat.name for sent, _ in executor._sent.values()] == ["label-0"], "the other worker takes no labels"
     assert {result(executor).task, result(executor).task} == {"label-0", "label-1"}
+    loaded = workers._client.run(lambda: "torch" in sys.modules)
+    assert {seat.name: loaded[seat.address] for seat in workers.seats} == {"label-0": False, "explore+train-0": True}
 
 
 def test_the_environment_of_a_pool_reaches_the_process_of_a_label(workers: LocalWorkers, tmp_path: Path) -> None:

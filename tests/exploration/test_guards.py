@@ -8,7 +8,8 @@ import torch
 
 from alflow.domain import Structure
 from alflow.exploration import Ensemble, Reason, SegmentSettings, Walker, WalkerOutcome, WalkerStatus, explore
-from alflow.exploration.monitors import contact_closeness, squared_distances, watch_contacts
+from alflow.exploration.contacts import contact_closeness
+from alflow.exploration.monitors import squared_distances, watch_contacts
 from alflow.tensors import to_batch
 from tests.exploration.analytic import ETHANOL, WATER, LennardJones, Spoiled, Springs, Wells, settings, walkers_on
 
@@ -93,8 +94,8 @@ def test_two_atoms_too_close_are_never_labelled() -> None:
     assert (found.status, found.reason) == (WalkerStatus.RESET, Reason.SHORT_CONTACT)
     assert found.unphysical is not None
     assert found.unphysical.structure is not None
-    assert contact_closeness([found.unphysical.structure], 0.6)[0] >= 1.0
-    assert contact_closeness([found.walker.structure], 0.6)[0] < 1.0
+    assert contact_closeness(found.unphysical.structure, 0.6) >= 1.0
+    assert contact_closeness(found.walker.structure, 0.6) < 1.0
 
 
 def test_an_atom_that_leaves_is_noticed() -> None:
@@ -135,13 +136,19 @@ def test_distances_are_those_of_the_nearest_images() -> None:
         near = (exact < 3.0) & ~np.eye(4, dtype=bool)
         assert near.any()
         np.testing.assert_allclose(found[near], exact[near], rtol=1e-12)
+        assert contact_closeness(structure, 0.6) == pytest.approx((0.372 / exact[near].min()) ** 2, rel=1e-12)
 
 
 def test_a_molecule_and_a_crystal_are_watched_in_one_batch() -> None:
     crystal = Structure.of("HH", [[0.1, 0.1, 0.1], [4.9, 0.1, 0.1]], [5.0, 5.0, 5.0])
     molecule = Structure.of("HH", [[0.1, 0.1, 0.1], [4.9, 0.1, 0.1]])
-    closeness = contact_closeness([crystal, molecule, Structure.of("H", [[0, 0, 0]])], 0.6)
-    np.testing.assert_allclose(closeness, [(0.372 / 0.2) ** 2, (0.372 / 4.8) ** 2, 0.0], rtol=1e-9)
+    structures = [crystal, molecule, Structure.of("H", [[0, 0, 0]])]
+    batch = to_batch(structures)
+    contacts = watch_contacts(batch, 0.6)
+    together = (contacts.shortest2 / squared_distances(batch.positions, contacts)).amax(dim=(1, 2))
+    expected = [(0.372 / 0.2) ** 2, (0.372 / 4.8) ** 2, 0.0]
+    np.testing.assert_allclose(together, expected, rtol=1e-9)
+    np.testing.assert_allclose([contact_closeness(alone, 0.6) for alone in structures], expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -168,4 +175,4 @@ def test_a_time_step_beyond_the_stability_limit_ends_in_a_guard_not_in_a_crash()
     for found in outcome.walkers:
         assert found.status is WalkerStatus.RESET
         assert np.isfinite(found.walker.velocities).all()
-        assert contact_closeness([found.walker.structure], 0.6)[0] < 1.0
+        assert contact_closeness(found.walker.structure, 0.6) < 1.0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alflow.campaign import launch, tasks
+from alflow.campaign import launch, learning
 from alflow.campaign.events import Event, SegmentDone, TrainingDone
 from alflow.campaign.executors import Completion, InlineExecutor
 from alflow.campaign.launch import resume_campaign, run_campaign
@@ -43,7 +43,7 @@ def test_weights_damaged_while_a_campaign_runs_are_trained_again_and_it_goes_on(
     hit: list[Path] = []
 
     def spoil() -> None:
-        tasks._CACHE.clear()  # as for a worker that has not met this committee yet
+        learning._CACHE.clear()  # as for a worker that has not met this committee yet
         (path,) = (tmp_path / "toy.alflow" / "weights").iterdir()
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if damage == "altered" else whole[: len(whole) // 2])
@@ -82,7 +82,7 @@ class AllAtOnce(InlineExecutor):
             trained = super().wait(timeout_s)
             AllAtOnce.spoilt = segment.committee.path
             AllAtOnce.spoilt.write_bytes(b"nothing")
-            tasks._CACHE.clear()
+            learning._CACHE.clear()
             self._waiting = deque([segment])
             stumbled = super().wait(timeout_s)
             self._waiting = deque(task for task in waiting if task not in (training, segment))
@@ -237,7 +237,7 @@ def test_a_committee_that_is_worse_or_no_number_is_rejected_and_the_old_one_stay
         fit = fit_committee(*given, **more)
         return trainer(fit) if trained == number else fit
 
-    monkeypatch.setattr(tasks, "fit_committee", train)
+    monkeypatch.setattr(learning, "fit_committee", train)
     seen: list[tuple[bool, int, str]] = []
 
     class Watching:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from alflow.campaign.executors.protocol import Completion
 from alflow.campaign.pools import SHARED
-from alflow.campaign.tasks import Task, run_task
+from alflow.campaign.tasks import Task
+from alflow.campaign.work import run_task
 from alflow.reference import close_guards
 
 __all__ = ["InlineExecutor"]

@@ -8,16 +8,19 @@ import socket
 from importlib import import_module, metadata
 from typing import Any
 
-__all__ = ["PACKAGES", "introduce", "mismatch", "repeats"]
+__all__ = ["introduce", "mismatch", "repeats"]
 
 PACKAGES = ("alflow", "dask", "distributed", "pyscf", "torch")
+
+USED_FOR = {"pyscf": {"label"}, "torch": {"explore", "train"}}
+"""What only some workers need; the others do not load it, for torch alone takes 250 MB."""
 
 WHERE = ("host", "node", "job")
 """Where a worker runs, in which none is like the other."""
 
 
-def introduce(packages: tuple[str, ...]) -> dict[str, str]:
-    """Name of this machine, and versions of Python and of some packages; a package that cannot be had says why.
+def introduce(dask_worker: Any = None) -> dict[str, str]:
+    """Name of this machine, and versions of Python and of some packages; one that a worker cannot load says why.
 
     In a job of SLURM also the name that SLURM gives the machine, and the job as its queue shows it, such as ``12_0``.
     """
@@ -25,10 +28,13 @@ def introduce(packages: tuple[str, ...]) -> dict[str, str]:
     given = os.environ.get
     told["node"] = given("SLURMD_NODENAME", "")
     told["job"] = f"{given('SLURM_ARRAY_JOB_ID', '')}_{given('SLURM_ARRAY_TASK_ID', '')}".strip("_")
-    for name in packages:
+    declared = set(dask_worker.state.total_resources) if dask_worker is not None else set()
+    kinds = declared & {kind for kinds in USED_FOR.values() for kind in kinds}
+    for name in PACKAGES:
         try:
             told[name] = metadata.version(name).partition("+")[0]
-            import_module(name)
+            if dask_worker is not None and (not kinds or kinds & USED_FOR.get(name, kinds)):
+                import_module(name)
         except Exception as error:
             told[name] = f"not importable ({type(error).__name__}: {error})"
     return told

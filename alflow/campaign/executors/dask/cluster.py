@@ -77,7 +77,7 @@ class ClusterWorkers:
         self._mark = f".here-{secrets.token_hex(8)}"
         self.session = 0
         self._prefix = secrets.token_hex(4)
-        self._own = census.introduce(census.PACKAGES)
+        self._own = census.introduce()
         self._client: Client | None = None
         self._known: dict[str, Seat | None] = {}
         self._live: dict[str, Mapping[str, Any]] = {}
@@ -350,8 +350,8 @@ class ClusterWorkers:
         assert self._client is not None
         try:
             answers = self._client.sync(
-                self._client._run, census.introduce, census.PACKAGES,
-                workers=addresses, on_error="return", callback_timeout=ANSWER_WITHIN_S,
+                self._client._run, census.introduce, workers=addresses, on_error="return",
+                callback_timeout=ANSWER_WITHIN_S,
             )  # fmt: skip
         except Unreachable:
             return

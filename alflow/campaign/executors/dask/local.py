@@ -18,7 +18,8 @@ from distributed.client import Future
 from alflow.campaign.executors.dask.executor import DaskExecutor
 from alflow.campaign.executors.dask.seats import Seat
 from alflow.campaign.pools import Pool, kinds_of, local_pools, worker_environment
-from alflow.campaign.tasks import Answer, Task, run_task
+from alflow.campaign.tasks import Answer, Task
+from alflow.campaign.work import load_learning, run_task
 from alflow.errors import ConfigError
 from alflow.reference.credentials import without_credentials
 
@@ -77,6 +78,16 @@ class WithoutCredentials(WorkerPlugin):
         """Forget what was inherited."""
         for variable in os.environ.keys() - without_credentials(os.environ).keys():
             del os.environ[variable]
+
+
+class Learned(WorkerPlugin):
+    """Workers that explore or train load what they need for it before their first task."""
+
+    name = "learned"
+
+    def setup(self, worker: object) -> None:
+        """Load it."""
+        load_learning()
 
 
 class PoolNanny(Nanny):
@@ -298,6 +309,7 @@ def local_executor(slots: int, threads: int = 1, dashboard_address: str = "127.0
 
 def _nanny(pool: Pool, spawning: asyncio.Lock, killed: Callable[[str], None]) -> dict[str, Any]:
     """What a worker of a pool is; one Dask thread, for it runs one task at a time."""
+    labels_only = kinds_of(pool.name) == {"label"}
     options = {
         "nthreads": 1,
         "host": "127.0.0.1",
@@ -310,7 +322,7 @@ def _nanny(pool: Pool, spawning: asyncio.Lock, killed: Callable[[str], None]) ->
         "spawning": spawning,
         "killed": killed,
         # Told to all together, a worker that dies meanwhile would break the start.
-        "plugins": [DeafToInterrupts(), WithoutCredentials()],
+        "plugins": [DeafToInterrupts(), WithoutCredentials(), *([] if labels_only else [Learned()])],
     }
     return {"cls": PoolNanny, "options": options}
 
