@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Files of tests at a time: one more than the cores of a small machine, for tests often wait for processes.
 WORKERS ?= 3
-# One thread for each of the tests that run side by side, or they would take turns at the cores; and bytecode is kept, where
-# it is not by default, for they start hundreds of processes.
+# One thread for each of what runs side by side, or they would take turns at the cores; and bytecode is kept, where it is not
+# by default, for tests start hundreds of processes.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: setup campaign kernels test test-postgresql check types lint docs soak bench clean
@@ -23,8 +23,12 @@ campaign: setup
 # What tests of one file have in common, such as a campaign, is made once.
 TESTS := $(SIDE_BY_SIDE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-kernels: setup
+# Compiled once and kept with the package, before processes side by side would all compile.
+kernels: build/kernels
+
+build/kernels: $(VENV)/installed $(wildcard alflow/tensors/*.py alflow/potentials/*.py alflow/training/*.py)
 	$(SIDE_BY_SIDE) $(BIN)/python -m tests.kernels
+	@mkdir -p build && touch $@
 
 test: kernels
 	$(TESTS)

@@ -13,7 +13,7 @@ import pytest
 import typer
 import yaml
 
-from alflow.campaign import decide, tasks
+from alflow.campaign import decide, learning
 from alflow.campaign.config import CampaignConfig
 from alflow.campaign.site import VALIDATION_SHARE
 from alflow.cli import app, databases
@@ -204,7 +204,7 @@ def test_numbers_in_the_documents_are_those_of_the_code() -> None:
             f"The threshold is one simple rule: {DISAGREEMENT_PER_ERROR:g} × `target_force_error_ev_ang`",
             f"{FORCE_PER_GRADIENT:g} eV/Å per Ha",
             f"a noise of up to {1000 * acceptance:.1f} meV/Å",
-            f"more than {tasks.WORSE} times the old one's",
+            f"more than {learning.WORSE} times the old one's",
             f"closer than {settings.contact_factor} of the sum",
             f"more than {settings.detachment:g} Å from every other",
             f"above {settings.temperature_factor} times what a thermal system",

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alflow.campaign.console import start_logging
-from alflow.campaign.executors.dask import local_executor
+from alflow.campaign.executors.dask import label_executor
 from alflow.campaign.label_console import LabelProgress, label_slots, read_level, show_cost
 from alflow.campaign.labelling import label_structures
 from alflow.campaign.teacher import check_reference, make_reference
@@ -167,7 +167,7 @@ def _labels(
     """Labels of all structures, in their order; None if it was stopped before."""
     slots = label_slots(cores, config.threads)
     watcher = LabelProgress(slots)
-    executor = partial(local_executor, slots, config.threads, "127.0.0.1:0")
+    executor = partial(label_executor, slots, config.threads, "127.0.0.1:0")
     found = label_structures(wanted, reference, config, database, name, slots, executor, watcher)
     show_cost(console, found, time.monotonic() - watcher.began, slots)
     if any(item.state == "open" for item in found):

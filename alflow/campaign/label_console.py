@@ -19,7 +19,7 @@ from rich.text import Text
 
 from alflow.campaign.config import available_cores
 from alflow.campaign.console import start_logging
-from alflow.campaign.executors.dask import local_executor
+from alflow.campaign.executors.dask import label_executor
 from alflow.campaign.labelled import Labelled, counted
 from alflow.campaign.labelling import label_structures
 from alflow.campaign.teacher import beside, check_reference, make_reference
@@ -63,7 +63,7 @@ def label(file: Path, level: str, database: str, name: str, cores: int | None) -
     check_location(database)
     slots = label_slots(cores, config.threads)
     watcher = LabelProgress(slots)
-    executor = partial(local_executor, slots, config.threads, "127.0.0.1:0")
+    executor = partial(label_executor, slots, config.threads, "127.0.0.1:0")
     found = label_structures(structures, make_reference(config), config, database, name, slots, executor, watcher)
     show_cost(console, found, time.monotonic() - watcher.began, slots)
     console.print(f"database  {shown(database)}, name {name}", soft_wrap=True, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""The tasks of a worker that need a committee: exploring, scoring and training."""
+"""What a worker does with committees: exploring, scoring and training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CACHE: dict[str, Committee] = {}
 def run_with_committee(
     task: ExploreTask | TrainTask | ScoreTask, threads: int
 ) -> SegmentOutcome | TrainingResult | dict[str, float]:
-    """Run a task that needs a committee.
+    """Run a task that explores, scores or trains.
 
     Args:
         task: What to do.

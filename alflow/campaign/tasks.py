@@ -20,6 +20,7 @@ __all__ = [
     "Task",
     "TrainTask",
     "TrainingResult",
+    "Value",
     "WeightFile",
 ]
 
@@ -103,11 +104,15 @@ class TrainingResult:
     machine: Mapping[str, str] = field(default_factory=this_machine)
 
 
+Value = LabelResult | SegmentOutcome | TrainingResult | dict[str, float]
+"""What a task returns; for a scoring, the disagreement of each frame, eV/Å."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a task returned, and what it cost. Times in seconds since the epoch, memory in MB."""
 
-    value: LabelResult | SegmentOutcome | TrainingResult | dict[str, float]
+    value: Value
     host: str
     pid: int
     started_at: float

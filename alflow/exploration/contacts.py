@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from alflow.domain import Structure
@@ -11,18 +9,17 @@ from alflow.domain.elements import COVALENT_RADII_ANG
 
 __all__ = ["contact_closeness"]
 
-_RADII_ANG: Final = np.array(COVALENT_RADII_ANG)
-
 
 def contact_closeness(structure: Structure, contact_factor: float) -> float:
     """How close the closest contact is: (shortest allowed distance / distance)², largest over pairs.
 
     Periodic directions use the image that rounding the fractional difference gives, which is the nearest one for all
-    distances below half the cell's smallest height: enough for contacts.
+    distances below half the cell's smallest height: enough for contacts; ``squared_distances`` in
+    ``monitors.py`` does the same for a batch.
 
     Args:
         structure: The structure.
-        contact_factor: Shortest allowed distance as a multiple of the sum of two covalent radii.
+        contact_factor: Shortest allowed distance as a multiple of the sum of two covalent radii; above 0.
 
     Returns:
         Closeness; above 1 is too close, infinite for two atoms on one point, 0 for a lone atom.
@@ -36,7 +33,7 @@ def contact_closeness(structure: Structure, contact_factor: float) -> float:
     if structure.is_periodic:
         cell = structure.cell * structure.pbc[:, None]
         difference -= (difference @ np.linalg.pinv(cell)).round() @ cell
-    radii = _RADII_ANG[structure.numbers]
+    radii = np.array(COVALENT_RADII_ANG)[structure.numbers]
     shortest2 = (contact_factor * (radii[first] + radii[second])) ** 2
     with np.errstate(divide="ignore"):
         return float((shortest2 / (difference**2).sum(axis=1)).max(initial=0.0))

@@ -28,7 +28,7 @@ from alflow.campaign.config import CampaignConfig
 from alflow.campaign.elsewhere import Delivery, Luggage, Wanted, deliver, mark, pack, run_elsewhere
 from alflow.campaign.events import Event
 from alflow.campaign.executors import Completion
-from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, census
 from alflow.campaign.executors.dask import cluster as cluster_module
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pool_config import ExternalCluster
@@ -447,6 +447,24 @@ def test_a_worker_without_our_packages_is_refused_by_name(tmp_path: Path) -> Non
         made.start("")
         with pytest.raises(ConfigError, match=r"alflow not importable \(ImportError: no alflow for you\) instead of"):
             run_campaign(on(made, tmp_path))
+    finally:
+        made.kill()
+
+
+def test_only_a_worker_that_needs_torch_loads_it(tmp_path: Path) -> None:
+    package = tmp_path / "broken" / "torch" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text("raise ImportError('no torch for you')\n")
+    made = Cluster(tmp_path / "cluster", paths=f"{tmp_path / 'broken'}:{ROOT}")
+    try:
+        made.start("label=1", "explore=1 train=1")
+        with Client(made.address) as client:
+            client.wait_for_workers(2, timeout=60)
+            named = {str(worker["name"]): address for address, worker in client.scheduler_info()["workers"].items()}
+            told = client.run(census.introduce)
+        ours = census.introduce()
+        assert census.mismatch(ours, told[named["w0"]]) == ""
+        assert "torch not importable (ImportError: no torch for you)" in census.mismatch(ours, told[named["w1"]])
     finally:
         made.kill()
 

@@ -13,7 +13,7 @@ import pytest
 from alflow import Structure
 from alflow.campaign.events import Event
 from alflow.campaign.executors import Completion
-from alflow.campaign.executors.dask import local_executor
+from alflow.campaign.executors.dask import label_executor
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.state import State
 from alflow.campaign.tasks import LabelTask
@@ -97,7 +97,7 @@ def test_labels_are_given_the_threads_that_were_asked_for(tmp_path: Path) -> Non
 
 
 def test_nothing_is_left_when_a_dask_executor_is_closed() -> None:
-    executor = local_executor(slots=2, dashboard_address="127.0.0.1:0")
+    executor = label_executor(slots=2, dashboard_address="127.0.0.1:0")
     workers = [p for p in psutil.Process().children(recursive=True) if is_dask_worker(p)]
     assert len(workers) >= 2
     executor.close()
@@ -110,7 +110,7 @@ def test_a_worker_that_dies_with_a_result_nobody_has_fetched_takes_no_other_task
         LabelTask(name, LabelRequest(LennardJones(), structure, name, tmp_path / "spool"))
         for name, structure in zip(("label-a", "label-b"), dimers, strict=True)
     )
-    executor = local_executor(slots=1, dashboard_address="127.0.0.1:0")
+    executor = label_executor(slots=1, dashboard_address="127.0.0.1:0")
     try:
         executor.submit(first)
         executor.submit(second)

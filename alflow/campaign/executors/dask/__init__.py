@@ -6,7 +6,7 @@ so Dask queues nothing, retries nothing and pre-empts nothing; a lost worker cos
 
 from alflow.campaign.executors.dask.cluster import ClusterWorkers
 from alflow.campaign.executors.dask.executor import DaskExecutor
-from alflow.campaign.executors.dask.local import LocalWorkers, local_executor
+from alflow.campaign.executors.dask.local import LocalWorkers, label_executor
 from alflow.campaign.executors.dask.slurm import SlurmWorkers
 
-__all__ = ["ClusterWorkers", "DaskExecutor", "LocalWorkers", "SlurmWorkers", "local_executor"]
+__all__ = ["ClusterWorkers", "DaskExecutor", "LocalWorkers", "SlurmWorkers", "label_executor"]

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from alflow.campaign.executors.dask import census
+from alflow.campaign.work import load_learning
 from alflow.reference.process import worker as this_process
 
 __all__ = ["DRAIN_AT", "DRAIN_FILE", "DRAIN_GRACE_S", "ENDS_AT", "dask_setup", "dask_teardown", "leave"]
@@ -80,6 +82,8 @@ def dask_setup(worker: Any) -> None:
         ValueError: The environment gives no orders, or one is not a number.
     """
     orders = _Orders.from_environment()
+    if census.needs("torch", worker.state.total_resources):
+        load_learning()  # before it joins: then neither the orchestrator nor its first task waits for it
     if worker.nanny is not None:  # it passes the signal on, with time; SLURM sends it to every process of a job
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     worker.loop.add_callback(_serve_and_leave, worker, orders)

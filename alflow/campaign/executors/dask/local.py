@@ -17,13 +17,13 @@ from distributed.client import Future
 
 from alflow.campaign.executors.dask.executor import DaskExecutor
 from alflow.campaign.executors.dask.seats import Seat
-from alflow.campaign.pools import Pool, kinds_of, local_pools, worker_environment
+from alflow.campaign.pools import Pool, kinds_of, worker_environment
 from alflow.campaign.tasks import Answer, Task
-from alflow.campaign.work import load_learning, run_task
+from alflow.campaign.work import LEARNING, load_learning, run_task
 from alflow.errors import ConfigError
 from alflow.reference.credentials import without_credentials
 
-__all__ = ["LocalWorkers", "local_executor"]
+__all__ = ["LocalWorkers", "label_executor"]
 
 log = logging.getLogger("alflow")
 
@@ -80,10 +80,10 @@ class WithoutCredentials(WorkerPlugin):
             del os.environ[variable]
 
 
-class Learned(WorkerPlugin):
+class LoadsLearning(WorkerPlugin):
     """Workers that explore or train load what they need for it before their first task."""
 
-    name = "learned"
+    name = "loads-learning"
 
     def setup(self, worker: object) -> None:
         """Load it."""
@@ -302,14 +302,14 @@ class LocalWorkers:
         logging.getLogger("distributed").setLevel(self._log_level)
 
 
-def local_executor(slots: int, threads: int = 1, dashboard_address: str = "127.0.0.1:8787") -> DaskExecutor:
-    """Equal workers on this machine, each of which takes every task."""
-    return DaskExecutor(LocalWorkers(local_pools(slots, threads), dashboard_address))
+def label_executor(slots: int, threads: int = 1, dashboard_address: str = "127.0.0.1:8787") -> DaskExecutor:
+    """Equal workers on this machine, for nothing but labels."""
+    return DaskExecutor(LocalWorkers((Pool("label", slots, threads),), dashboard_address))
 
 
 def _nanny(pool: Pool, spawning: asyncio.Lock, killed: Callable[[str], None]) -> dict[str, Any]:
     """What a worker of a pool is; one Dask thread, for it runs one task at a time."""
-    labels_only = kinds_of(pool.name) == {"label"}
+    loading = [LoadsLearning()] if kinds_of(pool.name) & LEARNING else []
     options = {
         "nthreads": 1,
         "host": "127.0.0.1",
@@ -322,7 +322,7 @@ def _nanny(pool: Pool, spawning: asyncio.Lock, killed: Callable[[str], None]) ->
         "spawning": spawning,
         "killed": killed,
         # Told to all together, a worker that dies meanwhile would break the start.
-        "plugins": [DeafToInterrupts(), WithoutCredentials(), *([] if labels_only else [Learned()])],
+        "plugins": [DeafToInterrupts(), WithoutCredentials(), *loading],
     }
     return {"cls": PoolNanny, "options": options}
 
