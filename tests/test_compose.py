@@ -24,6 +24,7 @@ import yaml
 from alflow import CampaignConfig
 from alflow.campaign.certificates import make_certificates
 from alflow.campaign.executors.dask import drain
+from alflow.campaign.pools import worker_environment
 from alflow.errors import ConfigError
 from alflow.reference.limits import Limits
 
@@ -60,6 +61,7 @@ def test_a_worker_that_is_told_to_end_has_time_to_leave_checkpoints_of_its_label
         service = SERVICES[kind]
         assert "--preload=alflow.campaign.executors.dask.drain" in service["command"]
         assert {drain.DRAIN_FILE, drain.DRAIN_AT} & set(service["environment"]), "without orders it does not start"
+        assert worker_environment(1).items() <= service["environment"].items(), "as for workers of this machine"
         assert service["init"], "the signal must reach the worker"
         assert float(service["stop_grace_period"].removesuffix("s")) >= 2 * (drain.LAST_CYCLE_S + 8)
 

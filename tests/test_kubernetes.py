@@ -15,6 +15,7 @@ from alflow import CampaignConfig
 from alflow.campaign.alive import STILL_S
 from alflow.campaign.kubernetes import DRAIN_FILE, HURRY_S, LEAVE_S, manifests
 from alflow.campaign.kubernetes_console import show_manifests
+from alflow.campaign.pools import worker_environment
 from alflow.campaign.runner import BEAT_S
 from alflow.campaign.site import PATIENCE_S
 from alflow.errors import ConfigError
@@ -88,7 +89,7 @@ def test_a_container_runs_the_command_of_its_service_in_the_compose_file(
     assert container["livenessProbe"]["exec"]["command"] == [*service["healthcheck"]["test"][1:], *which]
     environment = {entry["name"]: entry.get("value") for entry in container.get("env", [])}
     added = {"ALFLOW_DRAIN_FILE": DRAIN_FILE, "ALFLOW_DRAIN_GRACE_S": str(LEAVE_S - HURRY_S)} if name in WORKERS else {}
-    added |= {"OMP_NUM_THREADS": "2"} if name in WORKERS else {}
+    added |= worker_environment(2) if name in WORKERS else {}
     added |= {"PGPASSWORD": None} if name == "orchestrator" else {}
     wanted = {key: value for key, value in service.get("environment", {}).items() if key != "PGPASSFILE"} | added
     assert environment == wanted

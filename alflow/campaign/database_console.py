@@ -60,7 +60,7 @@ def copy(source: str, target: str, name: str | None = None) -> None:
     for row, (copied, there) in done.rows.items():
         table.add_row(row, str(copied), str(there or "–"))
     console.print(table)
-    console.print("Every row was read back from both sides; they are the same.", highlight=False)
+    console.print("Every row that was copied was read back from both sides; they are the same.", highlight=False)
     for moved in done.folders:
         told = f"{moved.n_files} files copied from {moved.before}" if moved.n_files else "no files had to be copied"
         console.print(f"{moved.name}: files in {moved.now} ({told})", highlight=False, markup=False, soft_wrap=True)

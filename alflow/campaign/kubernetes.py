@@ -22,7 +22,7 @@ from alflow.campaign.kubernetes_names import (
     without_password,
 )
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
-from alflow.campaign.pools import KINDS, Kind, threads_for
+from alflow.campaign.pools import KINDS, Kind, threads_for, worker_environment
 from alflow.errors import ConfigError
 
 __all__ = ["manifests"]
@@ -229,7 +229,7 @@ def _workers(setting: _Setting, kind: Kind, config: CampaignConfig) -> Object:
         ],
         "env": _environment(
             {
-                "OMP_NUM_THREADS": str(threads),
+                **worker_environment(threads),
                 "ALFLOW_DRAIN_FILE": DRAIN_FILE,
                 "ALFLOW_DRAIN_GRACE_S": str(LEAVE_S - HURRY_S),
             }

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def _find_or_create(
                 f"{shown(config.database)} already has a campaign named '{config.name}' with other settings "
                 f"({', '.join(changed)}); choose another name or another database, or run it unchanged to continue it."
             )
-        return record
+        return record if before == settings else replace(record, config={**record.config, "config": settings})
     if config.initial.labels:
         check_labels(store, config, structures, reference.level)
     stored = {"config": settings, "structures": geometries, "level_id": reference.level.id}
@@ -199,6 +199,7 @@ def _drive(
     try:
         for part in (site.spool, site.weights):
             part.mkdir(parents=True, exist_ok=True)
+        _note_place(store, lease, record)
         with _beating_meanwhile(store, lease) as begun:
             workers = executor if executor is not None else _workers(config, folder, _beating(store, lease))
             if workers.dashboard:
@@ -232,6 +233,13 @@ def _acquire(store: Store, site: Site) -> Lease:
         return store.acquire(site.campaign_id, Holder.current())
     except Unavailable as error:
         raise CampaignPaused(_how_to_go_on(site, error)) from None
+
+
+def _note_place(store: Store, lease: Lease, record: CampaignRecord) -> None:
+    """Keep where the campaign runs now: who resumes it from its database alone goes on in the same place."""
+    if store.campaign(record.name).config != record.config:
+        with store.transaction(lease) as tx:
+            tx.set_config(record.config)
 
 
 def _ended_before(store: Store, record: CampaignRecord, config: CampaignConfig) -> Ended:

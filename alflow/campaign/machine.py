@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-__all__ = ["this_machine"]
+__all__ = ["machine_gib", "this_machine"]
 
 COMPUTING: Final = ("torch", "numba", "numpy")
 
@@ -24,9 +24,13 @@ def this_machine() -> dict[str, str]:
         >>> sorted(this_machine())
         ['cores', 'memory_gib', 'numba', 'numpy', 'processor', 'python', 'torch']
     """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    machine = {"processor": _processor(), "cores": str(os.cpu_count() or 0), "memory_gib": f"{memory:.1f}"}
+    machine = {"processor": _processor(), "cores": str(os.cpu_count() or 0), "memory_gib": f"{machine_gib():.1f}"}
     return machine | {"python": platform.python_version()} | {name: metadata.version(name) for name in COMPUTING}
+
+
+def machine_gib() -> float:
+    """Memory of this machine, not of a container, GiB."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def _processor(listed: Path = Path("/proc/cpuinfo")) -> str:

@@ -43,7 +43,8 @@ class PoolsConfig(ClosedModel):
         label: Workers that make labels.
         explore: Workers that run dynamics, and score the frames that wait for a label.
         train: The worker that trains committees; there is one, for one committee is trained at a time.
-        oversubscribe: Whether workers may have more threads together than there are cores.
+        oversubscribe: Whether workers may have more threads together than there are cores, and more ``memory_gib`` than
+            the machine has.
     """
 
     label: PoolConfig = PoolConfig()

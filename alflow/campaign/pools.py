@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alflow.campaign.config import CampaignConfig, available_cores
+from alflow.campaign.machine import machine_gib
 from alflow.campaign.pool_config import PoolConfig, PoolsConfig
 from alflow.errors import ConfigError
 
@@ -35,6 +37,8 @@ __all__ = [
     "threads_for",
     "worker_environment",
 ]
+
+log = logging.getLogger("alflow")
 
 Kind = Literal["label", "explore", "train"]
 """What a worker may serve. A scoring counts as exploring: it too is one pass of the committee."""
@@ -233,13 +237,16 @@ def pool_table(pools: Sequence[Pool], cores: int) -> str:
 def fitted(config: CampaignConfig) -> CampaignConfig:
     """The configuration of a campaign that is taken up, perhaps on a smaller machine than it was begun on.
 
-    Cores it does not have are not used. Pools that do not fit become one.
+    Cores it does not have are not used. Pools that do not fit become one, with a warning.
     """
     cores = available_cores()
     if config.cores is not None:
         config = config.model_copy(update={"cores": min(config.cores, cores)})
-    wanted = sum(pool.cores for pool in pools_of(config))
-    if config.pools is not None and not config.pools.oversubscribe and wanted > (config.cores or cores):
+    cores, wanted = config.cores or cores, sum(pool.cores for pool in pools_of(config))
+    if config.pools is not None and not config.pools.oversubscribe and wanted > cores:
+        log.warning(
+            "Its pools have %d threads, too many for %d cores: one pool takes every task", wanted, cores
+        )
         return config.model_copy(update={"pools": None})
     return config
 
@@ -248,7 +255,8 @@ def check_resources(config: CampaignConfig) -> None:
     """Refuse a configuration that asks for more than this machine has.
 
     Raises:
-        ConfigError: More cores than there are, more threads in a label than cores, or pools that do not fit on them.
+        ConfigError: More cores than there are, more threads in a label than cores, or pools that do not fit on them, or
+            in memory.
     """
     if config.cluster != "local":
         return
@@ -268,3 +276,17 @@ def check_resources(config: CampaignConfig) -> None:
             f"pools: {wanted} threads do not fit on {cores} cores; lower workers or threads, leave pools: out so that "
             f"all tasks share one pool, or set pools.oversubscribe: true.\n{pool_table(pools, cores)}"
         )
+    given_gib = sum(pool.workers * (pool.memory_gib or 0.0) for pool in pools)
+    if config.pools is not None and given_gib > machine_gib() and not config.pools.oversubscribe:
+        raise ConfigError(
+            f"pools: {given_gib:g} GiB for all workers are more than the {machine_gib():.1f} of this machine; lower "
+            f"memory_gib or workers, or set pools.oversubscribe: true.\n{pool_table(pools, cores)}"
+        )
+    n_labels = sum(pool.workers for pool in pools if "label" in kinds_of(pool.name))
+    labels_gib = n_labels * config.reference.memory_limit_mb * 1e6 / 2**30
+    if labels_gib > machine_gib():
+        log.warning(
+            "%d labels at a time may use %g MB each (reference.memory_limit_mb), together %.0f GiB, and this machine "
+            "has %.1f; if they do, the kernel ends some of them",
+            n_labels, config.reference.memory_limit_mb, labels_gib, machine_gib(),
+        )  # fmt: skip

@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, Select, Table, func, insert, or_, select, tuple_
 
-from alflow.domain.identity import canonical_json, digest_of_bytes
+from alflow.domain.identity import canonical_json
 from alflow.errors import CampaignLocked, StoreError
 from alflow.store.belonging import NUMBERED, SHARED, belonging, key_of
 from alflow.store.lease import stands_still
 from alflow.store.opening import may_be_idle, translated, writing
 from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord
+from alflow.store.rows import config_values
 from alflow.store.store import Store
 from alflow.store.tables import CampaignRow, TableRow
 
@@ -153,8 +154,7 @@ class _Copying:
         if table.name in NUMBERED:
             row.pop("id")
         if table.name == "campaigns":
-            config = dict(self._configs[row["id"]])
-            row |= {"config_json": config, "config_digest": digest_of_bytes(canonical_json(config).encode())}
+            row |= config_values(self._configs[row["id"]])
             if row["holder"] is not None:
                 row |= {"holder": None, "state": "stopped", "reason": LEFT}
         return row

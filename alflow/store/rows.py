@@ -10,6 +10,8 @@ import numpy as np
 from sqlalchemy import LargeBinary, Row, type_coerce
 
 from alflow.domain import Evaluation, FailureKind, Label, Level, Structure
+from alflow.domain.identity import canonical_json, digest_of_bytes
+from alflow.errors import StoreError
 from alflow.store.arrays import decode
 from alflow.store.columns import ArrayColumn, JsonObject
 from alflow.store.lease import Holder
@@ -33,6 +35,7 @@ __all__ = [
     "as_stored",
     "campaign_of",
     "committee_of",
+    "config_values",
     "dataset_of",
     "ending_values",
     "event_of",
@@ -149,6 +152,19 @@ def label_of(row: Sequence[Any], levels: Mapping[str, Level]) -> Label:
     )
     fields = {"structure": structure, "level": levels[level_id], "evaluation": evaluation, "provenance": provenance}
     return _trusted(Label, fields)
+
+
+def config_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the columns for a campaign's configuration.
+
+    Raises:
+        StoreError: It is not plain JSON.
+    """
+    try:
+        digest = digest_of_bytes(canonical_json(dict(config)).encode())
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"A configuration must hold plain JSON values with finite numbers: {error}.") from None
+    return {"config_json": dict(config), "config_digest": digest}
 
 
 def campaign_of(row: Row[Any]) -> CampaignRecord:

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
-from alflow.domain.identity import canonical_json, digest_of_bytes
 from alflow.errors import StoreError
 from alflow.store.asking.selecting import Selecting
 from alflow.store.checking import Checking
@@ -21,6 +20,7 @@ from alflow.store.opening import Address, address_of, engine_of, prepare_file, t
 from alflow.store.patience import Patience
 from alflow.store.reading import one_moment
 from alflow.store.records import CampaignRecord, CampaignState, now
+from alflow.store.rows import config_values
 from alflow.store.schema import check_schema, make_schema
 from alflow.store.tables import CampaignRow, JobRow
 from alflow.store.transaction import Transaction
@@ -153,8 +153,7 @@ class Store(Selecting):
         values = {
             "uuid": str(uuid.uuid4()),
             "name": name,
-            "config_json": dict(config),
-            "config_digest": _digest(config),
+            **config_values(config),
             "seed": seed,
             "state": "created",
             "reason": "",
@@ -333,10 +332,3 @@ def _touch(path: Path) -> None:
         path.touch()
     except OSError as error:
         raise StoreError(f"The file {path} cannot be written ({error.strerror}); choose another folder.") from None
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    try:
-        return digest_of_bytes(canonical_json(dict(config)).encode())
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"A configuration must hold plain JSON values with finite numbers: {error}.") from None

@@ -27,6 +27,7 @@ from alflow.store.records import (
     now,
 )
 from alflow.store.rows import (
+    config_values,
     ending_values,
     execution_values,
     frame_values,
@@ -151,6 +152,11 @@ class Transaction:
         """Record where the life of the campaign stands, and why."""
         here = CampaignRow.id == self._lease.campaign_id
         self._connection.execute(update(CampaignRow).where(here).values(state=state, reason=reason))
+
+    def set_config(self, config: Mapping[str, Any]) -> None:
+        """Record another configuration of the campaign, as plain JSON values."""
+        here = CampaignRow.id == self._lease.campaign_id
+        self._connection.execute(update(CampaignRow).where(here).values(config_values(config)))
 
     def add_structure(self, structure: Structure) -> bool:
         """Store a structure; returns whether it is new."""

@@ -44,7 +44,7 @@ from tests.faults.references import BadMachine
 
 from .references import WATER
 from .test_page import fetched, until
-from .toys import check_promises, rows, toy, toy_file
+from .toys import broken_promises, check_promises, rows, toy, toy_file
 
 ROOT = Path(__file__).parents[2]
 LOCAL_HTTP = ("--dashboard-address", "127.0.0.1:0")
@@ -553,6 +553,7 @@ def test_a_scheduler_that_does_not_come_back_pauses_the_campaign_and_says_how_to
     ((state, reason),) = rows(tmp_path / "toy.db", "SELECT state, reason FROM campaigns")
     assert state == "stopped"
     assert "could not be reached" in reason
+    assert broken_promises(tmp_path / "toy.db") == {}
 
 
 @pytest.mark.slow

@@ -238,6 +238,7 @@ def test_a_machine_that_takes_sixteen_labels_along_is_one_loss(tmp_path: Path) -
     again = structures(46)[30:]
     with pytest.raises(CampaignError, match="Workers were lost 10 times in a row"):
         label(tmp_path, again, executor=lambda: Vanishing(10))
+    assert broken_promises(tmp_path / "labels.db") == {}
 
 
 def test_twenty_that_are_too_large_do_not_keep_the_small_ones_from_their_labels(tmp_path: Path) -> None:
@@ -393,6 +394,7 @@ def test_killing_the_command_loses_no_label_and_the_same_command_ends_the_work(t
     twice = "SELECT subject FROM executions WHERE status = 'done' GROUP BY subject HAVING count(*) > 1"
     assert rows(database, twice) == []
     assert rows(database, "SELECT count(*) FROM executions WHERE ended_at IS NULL") == [(0,)]
+    assert broken_promises(database) == {}
     assert "12 known before" not in (tmp_path / "output.txt").read_text()
 
 

@@ -58,7 +58,13 @@ def test_a_campaign_goes_on_with_fewer_cores_or_another_executor(tmp_path: Path)
     """Where it runs is not what it is."""
     with pytest.raises(Interrupted):
         run_campaign(toy(tmp_path, cores=1), observers=[After(3)])
-    assert run_campaign(toy(tmp_path)).state.phase == "finished"
+    config = toy(tmp_path, executor="dask", cores=2)
+    with pytest.raises(Interrupted):
+        run_campaign(config, observers=[After(3)], executor=InlineExecutor())
+    (stored,) = rows(config.database, "SELECT config_json FROM campaigns")
+    assert [json.loads(stored[0])["config"][key] for key in ("executor", "cores")] == ["dask", 2], "also for resume"
+    assert resume_campaign(config.database, executor=InlineExecutor()).state.phase == "finished"
+    check_promises(config.database)
 
 
 class Draining(InlineExecutor):

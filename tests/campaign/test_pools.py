@@ -82,6 +82,21 @@ def test_pools_that_do_not_fit_are_refused_with_the_table() -> None:
 
 
 @pytest.mark.usefixtures("many_cores")
+def test_memory_that_the_machine_does_not_have_is_refused_for_workers_and_told_of_for_labels(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(room, "machine_gib", lambda: 16.0)
+    large = {"label": {"workers": 4, "memory_gib": 3.0}, "train": {"memory_gib": 5.0}}
+    with pytest.raises(ConfigError, match=r"17 GiB for all workers are more than the 16\.0 of this machine"):
+        check_resources(wanting(pools=large))
+    check_resources(wanting(pools=large | {"oversubscribe": True}))
+    check_resources(wanting(reference={"engine": "morse", "memory_limit_mb": 2000}))
+    assert caplog.text == ""
+    check_resources(wanting(reference={"engine": "morse", "memory_limit_mb": 4000}))
+    assert "8 labels at a time may use 4000 MB each" in caplog.text
+
+
+@pytest.mark.usefixtures("many_cores")
 def test_a_campaign_that_goes_on_takes_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = wanting(pools={"label": {"workers": 4}})
     assert fitted(begun) == begun

@@ -10,6 +10,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import urlopen
 
@@ -20,7 +21,7 @@ import yaml
 from alflow.campaign.cluster_console import show_jobs
 from alflow.campaign.config import CampaignConfig, comparable, parse_config
 from alflow.campaign.executors import Completion
-from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, slurm
+from alflow.campaign.executors.dask import ClusterWorkers, DaskExecutor, drain, slurm
 from alflow.campaign.job_scripts import job_scripts
 from alflow.campaign.launch import run_campaign
 from alflow.campaign.pool_config import ExternalCluster, SecurityConfig
@@ -96,6 +97,27 @@ def test_the_end_of_a_job_is_known_whatever_its_setup_takes(tmp_path: Path, end_
         assert ends_at == int(end_time)
     else:
         assert began - 1 <= ends_at - 3600 < began + 1.9
+
+
+def test_a_worker_is_to_leave_at_a_time_of_day_or_when_a_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = SimpleNamespace(ends_at=float("inf"), interrupted=False)
+    monkeypatch.setattr(drain, "this_process", lambda: process)
+    monkeypatch.setenv("ALFLOW_DRAIN_AT", str(time.time() + 1.0))
+    monkeypatch.setenv("ALFLOW_ENDS_AT", str(time.time() + 60.0))
+    by_time = drain._Orders.from_environment()
+    assert 59.0 < process.ends_at - time.monotonic() <= 60.0
+    assert not by_time.due()
+    monkeypatch.delenv("ALFLOW_DRAIN_AT")
+    monkeypatch.delenv("ALFLOW_ENDS_AT")
+    monkeypatch.setenv("ALFLOW_DRAIN_FILE", str(tmp_path / "drain"))
+    by_file = drain._Orders.from_environment()
+    assert not by_file.due()
+    (tmp_path / "drain").touch()
+    assert by_file.due()
+    time.sleep(max(0.0, by_time.at - time.monotonic()))
+    assert by_time.due()
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ def test_a_defect_of_a_task_shows_its_traceback_and_the_command_to_resume(
     assert f"alflow resume {shown(config.database)} toy" in out
     assert "alflow: Campaign 'toy' failed: Traceback (most recent call last)" in err
     assert err.strip().endswith("RuntimeError: the basis set file of this reference is damaged")
+    assert broken_promises(config.database) == {}
 
 
 def test_a_defect_of_the_orchestrator_is_stored_with_its_traceback_and_says_how_to_go_on(
