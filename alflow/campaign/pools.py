@@ -244,9 +244,7 @@ def fitted(config: CampaignConfig) -> CampaignConfig:
         config = config.model_copy(update={"cores": min(config.cores, cores)})
     cores, wanted = config.cores or cores, sum(pool.cores for pool in pools_of(config))
     if config.pools is not None and not config.pools.oversubscribe and wanted > cores:
-        log.warning(
-            "Its pools have %d threads, too many for %d cores: one pool takes every task", wanted, cores
-        )
+        log.warning("Its pools have %d threads, too many for %d cores: one pool takes every task", wanted, cores)
         return config.model_copy(update={"pools": None})
     return config
 

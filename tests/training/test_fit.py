@@ -50,11 +50,14 @@ def test_the_mean_of_the_members_is_better_than_a_member() -> None:
     assert float((forces.mean(dim=0) - truth).abs().mean()) < float(alone.mean())
 
 
-@pytest.mark.parametrize(("n_train", "n_validation"), [(1, 0), (2, 1), (4, 0), (4, 1)])
-def test_a_campaign_can_begin_with_a_handful_of_labels(n_train: int, n_validation: int) -> None:
-    fit = fit_committee(
-        molecule_labels(n_train), molecule_labels(n_validation, seed=5), SMALL, TrainingConfig(), seed=0
-    )
+@pytest.mark.parametrize(
+    ("n_train", "n_validation", "training"),
+    [(1, 0, TrainingConfig()), (2, 1, QUICK), (4, 0, QUICK), (4, 1, QUICK)],
+)
+def test_a_campaign_can_begin_with_a_handful_of_labels(
+    n_train: int, n_validation: int, training: TrainingConfig
+) -> None:
+    fit = fit_committee(molecule_labels(n_train), molecule_labels(n_validation, seed=5), SMALL, training, seed=0)
     assert fit.metrics["finite"] == 1.0
     assert ("validation_force_mae_ev_ang" in fit.metrics) is (n_validation > 0)
     assert all(np.isfinite(value) for value in fit.metrics.values())

@@ -139,9 +139,10 @@ class DaskExecutor:
         """Give every live worker without a task the first that waits and that it takes, and to no other worker.
 
         Left to Dask, a task sent while a worker is being started again would be queued behind another one, and
-        would be counted as lost too if that one took its worker down.
+        would be counted as lost too if that one took its worker down. While the scheduler is gone nobody is a worker.
         """
-        if not self._waiting:
+        client = self._workers.client
+        if not self._waiting or client is None or client.status != "running":
             return
         busy = {sent.seat.address for sent, _ in self._sent.values()}
         # Workers that take little come first, so that those that take more stay free for the rest.
