@@ -92,7 +92,7 @@ def test_a_campaign_on_a_bond_torn_apart(tmp_path: Path) -> None:
         timestep_fs=0.2,
         friction_per_ps=50,
         walkers=5,
-        label_budget=14,
+        label_budget=12,
         initial_labels=10,
         target_force_error_ev_ang=0.05,
     )
