@@ -243,10 +243,20 @@ def fitted(config: CampaignConfig) -> CampaignConfig:
     if config.cores is not None:
         config = config.model_copy(update={"cores": min(config.cores, cores)})
     cores, wanted = config.cores or cores, sum(pool.cores for pool in pools_of(config))
-    if config.pools is not None and not config.pools.oversubscribe and wanted > cores:
-        log.warning("Its pools have %d threads, too many for %d cores: one pool takes every task", wanted, cores)
+    memory_gib = _given_gib(pools_of(config))
+    fits = wanted <= cores and memory_gib <= machine_gib()
+    if config.pools is not None and not config.pools.oversubscribe and not fits:
+        log.warning(
+            "Its pools (%d threads, %g GiB) do not fit on %d cores and %.1f GiB: one pool takes every task",
+            wanted, memory_gib, cores, machine_gib(),
+        )  # fmt: skip
         return config.model_copy(update={"pools": None})
     return config
+
+
+def _given_gib(pools: Iterable[Pool]) -> float:
+    """Memory that workers were given by name, together."""
+    return sum(pool.workers * (pool.memory_gib or 0.0) for pool in pools)
 
 
 def check_resources(config: CampaignConfig) -> None:
@@ -274,7 +284,7 @@ def check_resources(config: CampaignConfig) -> None:
             f"pools: {wanted} threads do not fit on {cores} cores; lower workers or threads, leave pools: out so that "
             f"all tasks share one pool, or set pools.oversubscribe: true.\n{pool_table(pools, cores)}"
         )
-    given_gib = sum(pool.workers * (pool.memory_gib or 0.0) for pool in pools)
+    given_gib = _given_gib(pools)
     if config.pools is not None and given_gib > machine_gib() and not config.pools.oversubscribe:
         raise ConfigError(
             f"pools: {given_gib:g} GiB for all workers are more than the {machine_gib():.1f} of this machine; lower "

@@ -100,6 +100,12 @@ def test_memory_that_the_machine_does_not_have_is_refused_for_workers_and_told_o
 def test_a_campaign_that_goes_on_takes_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = wanting(pools={"label": {"workers": 4}})
     assert fitted(begun) == begun
+    large = wanting(pools={"label": {"workers": 4, "memory_gib": 3.0}})
+    with monkeypatch.context() as smaller:
+        smaller.setattr(room, "machine_gib", lambda: 8.0)
+        assert fitted(begun) == begun
+        assert fitted(large).pools is None, "as with cores"
+        check_resources(fitted(large))
     monkeypatch.setattr(room, "available_cores", lambda: 2)
     assert pools_of(fitted(begun)) == (Pool("shared", 2, 1),)
     insists = wanting(pools={"label": {"workers": 4}, "oversubscribe": True})
